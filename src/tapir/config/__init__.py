@@ -1,0 +1,44 @@
+"""The recipe: one YAML file, every field described where it is defined, unknown keys refused.
+
+Reading and checking only. What the values are used for is said in the field's own words; live objects are made from
+them in `tapir.wiring`.
+"""
+
+from tapir.config.judging import Count, DifficultySettings, Evaluation, JudgeSettings, Quantile
+from tapir.config.models import ROLES, Budget, Caps, Limits, Model, Models, Price, Role
+from tapir.config.part import Part
+from tapir.config.pool import Classify, Decontaminate, Expand, Mix, Refine, Seeds
+from tapir.config.reading import override, parse_recipe, read_yaml
+from tapir.config.recipe import LedgerSettings, Recipe
+from tapir.config.training import Curriculum, Lora, Train
+
+__all__ = [
+    "ROLES",
+    "Budget",
+    "Caps",
+    "Classify",
+    "Count",
+    "Curriculum",
+    "Decontaminate",
+    "DifficultySettings",
+    "Evaluation",
+    "Expand",
+    "JudgeSettings",
+    "LedgerSettings",
+    "Limits",
+    "Lora",
+    "Mix",
+    "Model",
+    "Models",
+    "Part",
+    "Price",
+    "Quantile",
+    "Recipe",
+    "Refine",
+    "Role",
+    "Seeds",
+    "Train",
+    "override",
+    "parse_recipe",
+    "read_yaml",
+]

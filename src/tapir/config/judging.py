@@ -1,0 +1,93 @@
+"""How answers are compared, what makes a seed hard, and how a round is measured."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from tapir.config.part import Part, Positive, Share
+
+
+class JudgeSettings(Part):
+    """How verdicts are obtained."""
+
+    samples: Positive = 1
+    """Votes per order; above 1 the judge's temperature must be above 0."""
+    retries: Annotated[int, Field(ge=0)] = 2
+    """Further tries for a verdict that cannot be read."""
+    max_unscored: Share = 0.1
+    """Share of unscored pairs above which the stage stops."""
+    verified: Literal["instead", "also"] = "instead"
+    """Where an instruction carries a check: score by the check alone, or ask the judge too."""
+    max_pairs: Positive | None = None
+    """Judge at most this many pairs a stage (drawn by seed); verified pairs do not count. Others stay unscored."""
+    adaptive: bool = False
+    """Spend further votes only where they can change the selection (ours)."""
+    template: str | None = None
+    """Your own prompt file."""
+    max_answer_chars: Positive = 8_000
+    """Longer answers are cut for the judge, with a mark."""
+    canary: Annotated[int, Field(ge=0)] = 4
+    """Held-out prompts on which an empty, a constant and a copied answer are judged beside each student's; 0: none."""
+
+    @model_validator(mode="after")
+    def _a_pilot_has_two_votes(self) -> JudgeSettings:
+        if self.adaptive and self.samples < 2:
+            raise ValueError("adaptive saves votes beyond the first; set samples to 2 or more (3 is usual)")
+        return self
+
+
+class Quantile(Part):
+    quantile: Share
+    """Keep what lies above this quantile."""
+
+
+class Count(Part):
+    count: Positive
+    """Keep this many, the hardest first."""
+
+
+class DifficultySettings(Part):
+    """What makes a seed hard."""
+
+    kind: Literal["mfd", "ifd", "loss", "verifier"] = "mfd"
+    """Judged gap (the paper), conditioned loss ratio, answer loss, or failure rate of the check."""
+    delta: float | Quantile | Count = 2.0
+    """Hard when the value is above it (§4.1); or by quantile or count."""
+    rescore: Literal["off", "measure", "move"] = "off"
+    """Judge again with each student: only look, or move what is mastered to the easy pool."""
+    rescore_sample: Positive = 200
+    """Rows judged again."""
+    answers: Positive = 4
+    """For `verifier`: how many answers of the student the check is run on."""
+
+    @field_validator("rescore", mode="before")
+    @classmethod
+    def _off_is_a_word(cls, value: Any) -> Any:
+        # YAML reads a bare `off` as false.
+        return "off" if value is False else value
+
+    @model_validator(mode="after")
+    def _on_one_scale(self) -> DifficultySettings:
+        if self.kind in ("ifd", "verifier") and isinstance(self.delta, float) and self.delta >= 1:
+            raise ValueError(
+                f"{self.kind} lies between 0 and 1, so delta: {self.delta:g} keeps nothing; set delta, for instance "
+                "{quantile: 0.8}"
+            )
+        if self.kind != "mfd" and self.rescore != "off":
+            raise ValueError("rescore judges again, so it needs kind: mfd")
+        return self
+
+
+class Evaluation(Part):
+    """One evaluation of every round."""
+
+    kind: Literal["pairwise", "held_out_fit", "verified"]
+    """Win rate by the evaluator, NLL on the teacher's held-out answers, or share of checks passed."""
+    prompts: str = "builtin"
+    """JSONL of held-out instructions, or `builtin`."""
+    against: str = "student_0"
+    """For pairwise: the round or `teacher` to compare with."""
+    sample: Positive | None = None
+    """Use at most this many prompts."""

@@ -1,0 +1,97 @@
+"""Where the instructions come from, and how they are labelled, balanced, grown and refined."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AliasChoices, Field
+
+from tapir.config.part import Part, Positive, Share
+
+
+class Seeds(Part):
+    """The seed pool D."""
+
+    source: str = "builtin"
+    """A file or folder (JSON, JSONL, CSV, Parquet), `hub:owner/name`, or `builtin` for the shipped pool."""
+    revision: str | None = None
+    """Hub revision."""
+    split: str = "train"
+    """Hub split."""
+    format: Literal["auto", "alpaca", "messages", "sharegpt", "columns"] = "auto"
+    """Row form; detected by default."""
+    columns: dict[str, str] = {}
+    """For `columns`: which column is `instruction`, `input`, `system`, `answer`, `task`."""
+    turns: Literal["first", "last", "each"] = "last"
+    """Which user turn of a conversation becomes the instruction; what stands before is its context."""
+    sample: Positive | None = None
+    """Take a random subset of this many rows."""
+    annotate: Literal["teacher", "keep"] = "teacher"
+    """Answers by the teacher, or those that came with the pool."""
+    max_chars: Positive = 20_000
+    """Longer instructions are dropped and counted."""
+    near_duplicates: bool = True
+    """Drop near duplicates (ROUGE-L F1 of 0.7 and more) beside exact ones."""
+    allow_code: bool = False
+    """Run program checks in the sandbox; otherwise they are skipped and counted."""
+
+
+class Classify(Part):
+    """How task types are found."""
+
+    by: Literal["teacher", "classifier", "keep"] = "teacher"
+    """The teacher, a trained classifier with the teacher below its confidence, or the labels that came with rows."""
+    classifier: str | None = None
+    """Folder of a trained classifier."""
+    confidence: Share = 0.8
+    """Below it the teacher is asked."""
+    retries: Annotated[int, Field(ge=0)] = 1
+    """Further tries for a label that is not in the list."""
+
+
+class Decontaminate(Part):
+    """Evaluation data must not be trained on."""
+
+    enabled: bool = True
+    """On by default."""
+    against: tuple[str, ...] = ()
+    """Further files of evaluation texts."""
+    waive: tuple[str, ...] = ()
+    """Public benchmarks that are not at hand, named one by one."""
+    allow: tuple[str, ...] = ()
+    """Ids of rows that are false positives."""
+
+
+class Mix(Part):
+    """What a round draws."""
+
+    size: Positive | None = None
+    """Rows a round; by default the largest that meets α and Pr(T) without repeating a row."""
+    targets: dict[str, float] = {}
+    """Pr(T) by task type; the rest share what is left evenly. Empty: the paper's."""
+
+
+class Expand(Part):
+    """New instructions from hard seeds."""
+
+    per_round: Annotated[int, Field(ge=0)] = 4000
+    """At most this many a round."""
+    per_seed: Positive = 4
+    """At most this many from one seed."""
+    parents: Literal["seeds", "grown"] = Field(default="seeds", validation_alias=AliasChoices("from", "parents"))
+    """Grow from hard seeds, or from all hard rows so far (recipe key `from`)."""
+    max_tries: Positive = 4
+    """Asks per wanted instruction before a type counts as exhausted."""
+    check_difficulty: bool = False
+    """Judge grown instructions with the current student; those below δ go to the easy pool."""
+
+
+class Refine(Part):
+    """Better answers by better questions."""
+
+    easy: bool = False
+    """Refine easy rows too (equation 4 writes ŷ for both)."""
+    keep_better: bool = False
+    """Keep the enhanced answer only where the judge prefers it to the direct one."""
+    max_growth: Annotated[float, Field(gt=1)] = 4.0
+    """A refined text longer than this many times the original falls back to it."""

@@ -1,0 +1,70 @@
+"""The recipe as a whole, and what must hold between its parts."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from tapir.config.judging import DifficultySettings, Evaluation, JudgeSettings
+from tapir.config.models import ROLES, Budget, Models
+from tapir.config.part import Part
+from tapir.config.pool import Classify, Decontaminate, Expand, Mix, Refine, Seeds
+from tapir.config.training import Curriculum, Train
+
+
+class LedgerSettings(Part):
+    """Where calls are kept."""
+
+    path: str = ".tapir/ledger.sqlite"
+    """One a project; relative to the working directory."""
+    replay: bool = False
+    """Never call a served model; what the ledger does not hold is an error."""
+    recordings: tuple[str, ...] = ()
+    """Ledger exports read beside it; `builtin:NAME` is a shipped one."""
+
+
+class Recipe(Part):
+    """A whole distillation."""
+
+    version: Literal[1] = 1
+    """Version of the recipe's form."""
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "run"
+    """Name of the run; its directory is `runs/NAME`."""
+    seed: int = 17
+    """All chance in the run follows from it."""
+    seeds: Seeds = Seeds()
+    models: Models
+    taxonomy: str | None = None
+    """Another task taxonomy (YAML); by default the paper's 32 types."""
+    student_0: Literal["train", "as_is"] = "train"
+    """Fine-tune the student on the pool first (§3.2), or take a chat model as it is."""
+    budget: Budget = Budget()
+    ledger: LedgerSettings = LedgerSettings()
+    classify: Classify = Classify()
+    judge: JudgeSettings = JudgeSettings()
+    difficulty: DifficultySettings = DifficultySettings()
+    curriculum: Curriculum = Curriculum()
+    mix: Mix = Mix()
+    expand: Expand = Expand()
+    refine: Refine = Refine()
+    train: Train = Train()
+    evaluate: tuple[Evaluation, ...] = ()
+    """Evaluations run on student_0 and after every round."""
+    decontaminate: Decontaminate = Decontaminate()
+    executor: Literal["local", "ray"] = "local"
+    """Where batch work runs."""
+    store: str | None = None
+    """An fsspec URL that finished tables and checkpoints are copied to."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Recipe:
+        judge = self.models.resolved("judge")
+        if self.judge.samples > 1 and not judge.temperature:
+            raise ValueError("judge.samples above 1 needs models.judge.temperature above 0, or all votes are equal")
+        if self.budget.usd is not None or any(c.usd is not None for c in self.budget.per_stage.values()):
+            for role in ROLES:
+                model = self.models.resolved(role)
+                if model.kind == "openai" and model.price_per_million is None:
+                    raise ValueError(f"budget.usd needs models.{role}.price_per_million: without it money is unknown")
+        return self

@@ -70,7 +70,7 @@ def main() -> None:
 
 def measure(tool: Tool, calls: int, concurrency: int, latency_s: float, envs: Path) -> dict[str, float]:
     python = make_env(envs / tool.name, tool.packages) if tool.packages else Path(sys.executable)
-    with Server("--latency", str(latency_s), "--fixed-tokens", "200") as server:
+    with Server("--latency-s", str(latency_s), "--fixed-tokens", "200") as server:
         results = contender(python, HERE / "contenders" / tool.script, server.url, calls, concurrency)
     if results["rows"] != calls:
         raise SystemExit(f"{tool.name} returned {results['rows']} of {calls} rows; its figures would mean nothing")

@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def measure(chosen: argparse.Namespace, faults: dict[str, float]) -> tuple[dict[str, Any], dict[str, int]]:
-    with Server("--latency", str(chosen.latency), "--fixed-tokens", "200", "--faults", json.dumps(faults)) as server:
+    with Server("--latency-s", str(chosen.latency), "--fixed-tokens", "200", "--faults", json.dumps(faults)) as server:
         result = contender(Path(sys.executable), SCRIPT, server.url, chosen.calls, chosen.concurrency)
         return result, server.counts()
 

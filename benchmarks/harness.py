@@ -19,7 +19,7 @@ class Server:
     """The fake server in its own process."""
 
     def __init__(self, *options: str) -> None:
-        command = [sys.executable, "-m", "tapir.models.fake_server", "--port", "0", *options]
+        command = [sys.executable, "-m", "tapir", "serve-fake", "--port", "0", *options]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
         self.url = self._process.stdout.readline().strip()

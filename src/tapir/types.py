@@ -218,6 +218,8 @@ class Receipt:
     cached_calls: int = 0
     replayed_calls: int = 0
     """Cached calls whose reply came from an imported recording."""
+    retried_calls: int = 0
+    """Further tries after a passing failure (a 500, a broken stream); what they may have cost is in `cost_usd`."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cost_usd: float = 0.0

@@ -20,12 +20,13 @@ from typing import Any, Literal
 import yaml
 
 from tapir import __version__
-from tapir.config import Model, Recipe, Role, override, parse_recipe, read_yaml
+from tapir.config import Model, Recipe, Role, endpoint_of, override, parse_recipe, read_yaml
 from tapir.curriculum.checks import RunProgram
 from tapir.curriculum.contamination import ContaminationIndex
-from tapir.models.calls import Asks, Backend, BatchBackend, Reply, Sampling, Usage
+from tapir.models.calls import Asks, Backend, BatchBackend, Reply, Sampling, Tries, Usage
 from tapir.models.engine import Caller
 from tapir.models.ledger import Ledger
+from tapir.models.limits import Throttle
 from tapir.sandbox import run_program
 from tapir.stages.judge import Asking, JudgePlan
 from tapir.stages.seeds import evaluation_texts
@@ -33,6 +34,8 @@ from tapir.store.rundir import RunDir, Step, fingerprint, write_json, write_text
 from tapir.tasks import Taxonomy, load_taxonomy
 from tapir.types import Instruction, Receipt
 
+TOOLS = "tools"
+"""Under which single stages and commands count what they spend."""
 WRITING_TEMPERATURE, JUDGING_TEMPERATURE, STUDENT_TEMPERATURE = 0.7, 0.0, 0.5
 SHIPPED = ("quickstart", "small", "openai-teacher", "single-round", "paper-llama2", "paper-qwen1.5-1.8b",
            "paper-qwen1.5-4b", "paper-qwen1.5-7b", "paper-qwen1.5-14b")  # fmt: skip
@@ -56,6 +59,8 @@ class Progress:
     """What a stage tells while it runs; the command line shows it, tests and libraries ignore it."""
 
     def start(self, place: str, total: int | None) -> None: ...
+
+    def expect(self, calls: int) -> None: ...
 
     def call(self, reply: Reply, usage: Usage) -> None: ...
 
@@ -83,11 +88,15 @@ class Session:
     ledger: Ledger
     progress: Progress = field(default_factory=Progress)
     until: str | None = None
+    run_id: str = ""
+    """Under which the ledger counts what this run spends."""
     usage: Usage = field(default_factory=Usage)
     """What the step under way has asked of models so far."""
     _keys: list[str] = field(default_factory=lambda: list[str]())
     _loaded: list[BatchBackend] = field(default_factory=lambda: list[BatchBackend]())
     _callers: dict[str, Caller] = field(default_factory=lambda: dict[str, Caller]())
+    _throttles: dict[str, Throttle] = field(default_factory=lambda: dict[str, Throttle]())
+    """One for each endpoint and model, whichever roles speak to it."""
 
     @functools.cached_property
     def taxonomy(self) -> Taxonomy:
@@ -130,13 +139,19 @@ class Session:
                 limits=model.limits,
                 budget=self.recipe.budget,
                 price=model.price_per_million,
-                run_id=self.run.root.name,
+                run_id=self.run_id,
                 observers=(self._count,),
                 keys_used=self._used,
+                expects=self.progress.expect,
+                throttle=self._throttles.setdefault(endpoint_of(model), Throttle(model.limits)),
             )
         return self._callers[key]
 
     def _backend(self, model: Model) -> Backend:
+        if model.kind == "openai" and model.batch_api:
+            from tapir.models.batch_api import BatchApiBackend
+
+            return BatchApiBackend(model, self.ledger, run_id=self.run_id, say=self.progress.say)
         if model.kind == "openai":
             from tapir.models.http import HttpBackend
 
@@ -153,8 +168,8 @@ class Session:
     def _used(self, stage: str, address: str) -> None:
         self._keys.append(f"{stage} {address}")
 
-    def _count(self, reply: Reply, usage: Usage) -> None:
-        self.usage.count(reply)
+    def _count(self, reply: Reply, tries: Tries, usage: Usage) -> None:
+        self.usage.count(reply, tries)
         self.progress.call(reply, self.usage)
 
     def judge_plan(self, role: Literal["judge", "evaluator"]) -> JudgePlan:
@@ -267,6 +282,7 @@ class Session:
         work(step, receipt)
         self._write_keys(step)
         receipt.calls, receipt.cached_calls, receipt.replayed_calls = usage.calls, usage.cached, usage.replayed
+        receipt.retried_calls = usage.retried
         receipt.prompt_tokens, receipt.completion_tokens = usage.prompt_tokens, usage.completion_tokens
         receipt.cost_usd = usage.cost_usd
         receipt.seconds = round(time.monotonic() - began, 2)
@@ -281,10 +297,10 @@ def open_session(
     run = RunDir(root)
     recordings = [_recording(name) for name in recipe.ledger.recordings]
     with run.writing(), Ledger(Path(recipe.ledger.path), replay=recipe.ledger.replay, recordings=recordings) as ledger:
-        session = Session(recipe, run, ledger, progress or Progress(), until)
+        session = Session(recipe, run, ledger, progress or Progress(), until, run_id=run.identity())
         text = yaml.safe_dump(recipe.model_dump(mode="json", exclude_defaults=True), sort_keys=False)
         write_text(run.recipe_path, text)
-        write_json(run.manifest_path, manifest(recipe, source))
+        write_json(run.manifest_path, {**manifest(recipe, source), "run_id": session.run_id})
         try:
             yield session
         finally:
@@ -296,7 +312,7 @@ def open_tools(recipe: Recipe, folder: Path) -> Generator[Session]:
     """A session for single stages: the recipe's models and ledger, and no run that is kept."""
     recordings = [_recording(name) for name in recipe.ledger.recordings]
     with Ledger(Path(recipe.ledger.path), replay=recipe.ledger.replay, recordings=recordings) as ledger:
-        session = Session(recipe, RunDir(folder), ledger)
+        session = Session(recipe, RunDir(folder), ledger, run_id=TOOLS)
         try:
             yield session
         finally:

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 from fake_endpoint import asks, caller, fake, model, serving
 
-from tapir.errors import EndpointError
+from tapir import config
+from tapir.errors import BudgetReached, EndpointError
 from tapir.models.batch_api import BatchApiBackend
 from tapir.models.engine import Caller
 from tapir.models.ledger import Ledger
@@ -61,3 +62,32 @@ def test_a_killed_run_finds_its_job_again(ledger):
 def test_a_wrong_endpoint_is_a_clear_error(ledger):
     with serving(fake()) as url, pytest.raises(EndpointError, match=r"404.*check base_url"):
         list(Caller(backend(f"{url}/v2", ledger), ledger).run(asks(3), stage="answer"))
+
+
+def test_many_rows_go_as_several_jobs_under_way_at_once(ledger):
+    with serving(fake()) as url:
+        small_jobs = backend(url, ledger, job_rows=8)
+        rows = list(Caller(small_jobs, ledger).run(asks(30), stage="answer"))
+        assert sorted(len(a) for a in ledger.open_jobs(small_jobs.identity).values()) == [6, 8, 8, 8]
+    assert [reply.problem for _, reply in rows] == [None] * 30
+
+
+def test_a_batch_that_outlived_its_run_is_not_reserved_twice(ledger):
+    """Ten rows fit the cap once; a killed run's job already holds their reservation."""
+    cap = config.Budget(calls=10)
+    with serving(fake()) as url:
+        waiting = backend(url, ledger, run_id="r")
+
+        async def killed(job: str) -> dict[str, object]:
+            raise KeyboardInterrupt
+
+        waiting._finish = killed
+        with pytest.raises(KeyboardInterrupt):
+            list(Caller(waiting, ledger, budget=cap, run_id="r").run(asks(10), stage="answer"))
+        again = Caller(backend(url, ledger, run_id="r"), ledger, budget=cap, run_id="r")
+        assert len(list(again.run(asks(10), stage="answer"))) == 10
+        with ledger.reading() as db:
+            assert again.ration.spent(db).calls == 10
+        other = Caller(backend(url, ledger, run_id="s"), ledger, budget=config.Budget(calls=9), run_id="s")
+        with pytest.raises(BudgetReached):
+            list(other.run(asks(10, temperature=0.5), stage="answer"))

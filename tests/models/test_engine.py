@@ -146,7 +146,7 @@ def test_replay_serves_bad_rows_as_bad_rows(ledger):
 def test_observers_and_keys_hear_of_every_row(ledger, endpoint):
     url, _ = endpoint
     keys, seen = [], []
-    one = caller(url, ledger, observers=[lambda reply, usage: seen.append(usage.calls)])
+    one = caller(url, ledger, observers=[lambda reply, tries, usage: seen.append(usage.calls)])
     one._keys_used = lambda stage, address: keys.append((stage, address))
     list(one.run(asks(5), stage="answer"))
     assert keys == [("answer", request.address(one.identity)) for request in asks(5)]

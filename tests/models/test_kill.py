@@ -32,9 +32,9 @@ def table(path: Path) -> list[list[str]]:
 
 
 def test_ten_kills_at_random_moments_lose_nothing(tmp_path):
-    options = ["--port", "0", "--latency", "0.02"]
+    options = ["--port", "0", "--latency-s", "0.02"]
     server = subprocess.Popen(
-        [sys.executable, "-m", "tapir.models.fake_server", *options], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "tapir", "serve-fake", *options], stdout=subprocess.PIPE, text=True
     )
     try:
         assert server.stdout is not None

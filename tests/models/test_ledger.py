@@ -196,3 +196,24 @@ def test_the_ledger_opens_without_heavy_imports():
     program = f"import sys, tapir.models.ledger; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_a_ledger_of_the_first_form_is_brought_up_to_date_with_all_its_calls(tmp_path):
+    path = tmp_path / "old.sqlite"
+    with Ledger(path) as ledger:
+        ledger.put([entry()])
+        with ledger.transaction() as db:
+            db.execute("ALTER TABLE batch_jobs DROP COLUMN run")
+            db.execute("PRAGMA user_version = 1")
+    for _ in range(2):
+        with Ledger(path) as ledger:
+            ledger.open_job("job", "m", ["a"], run="r")
+            assert ledger.open_jobs("m", run="r") == {"job": frozenset({"a"})}
+            assert ledger.get(entry().address).text == "hello"
+
+
+def test_jobs_are_told_apart_by_run(ledger):
+    ledger.open_job("one", "m", ["a"], run="r")
+    ledger.open_job("two", "m", ["b"], run="s")
+    assert set(ledger.open_jobs("m")) == {"one", "two"}
+    assert set(ledger.open_jobs("m", run="s")) == {"two"}

@@ -93,9 +93,26 @@ def check(
 
 def serve_fake(
     port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8010,
-    latency_s: Annotated[float, typer.Option(help="Seconds before each reply.")] = 0.0,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    script: Annotated[str, typer.Option(help="Rules file (YAML), or builtin.")] = "builtin",
+    latency_s: Annotated[float, typer.Option(min=0, help="Seconds before each reply.")] = 0.0,
+    in_flight_cap: Annotated[int | None, typer.Option(min=1, help="Answer 429 above this many at once.")] = None,
+    api_key: Annotated[str | None, typer.Option(help="Answer 401 to any other key.")] = None,
+    model: Annotated[list[str], typer.Option(help="Answer 404 to any other model name; may be repeated.")] = [],  # noqa: B006
+    fixed_tokens: Annotated[int | None, typer.Option(min=1, help="Always reply so many words.")] = None,
+    faults: Annotated[str, typer.Option(help='Shares, as JSON: {"error_500": 0.1, "error_429": 0.02}.')] = "{}",
 ) -> None:
     """A scripted model behind a real HTTP server, for trying the tool and for tests."""
-    from tapir.models.fake_server import serve
+    from tapir.models.fake_server import Fake, read_faults, serve
+    from tapir.models.scripted import ScriptedModel, load_rules
 
-    serve(port=port, latency_s=latency_s)
+    fake = Fake(
+        model=ScriptedModel(load_rules(script)),
+        latency_s=latency_s,
+        faults=read_faults(faults),
+        in_flight_cap=in_flight_cap,
+        api_key=api_key,
+        models=tuple(model),
+        fixed_text=" ".join(["word"] * fixed_tokens) if fixed_tokens else None,
+    )
+    serve(fake, host=host, port=port)

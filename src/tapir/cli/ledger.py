@@ -11,6 +11,7 @@ import typer
 from tapir.models.ledger import Ledger
 from tapir.models.ledger_files import export as export_file
 from tapir.models.ledger_files import import_ as import_file
+from tapir.store.rundir import open_run
 
 app = typer.Typer(help="The store of model calls.", no_args_is_help=True)
 LedgerPath = Annotated[Path, typer.Option("--ledger", help="The ledger's file.")]
@@ -37,10 +38,15 @@ def show(key: str, ledger: LedgerPath = DEFAULT) -> None:
 
 
 @app.command("export")
-def export_command(file: Path, ledger: LedgerPath = DEFAULT) -> None:
+def export_command(
+    file: Path,
+    ledger: LedgerPath = DEFAULT,
+    run: Annotated[Path | None, typer.Option(help="Only what this run used: enough to replay it.")] = None,
+) -> None:
     """Write entries to a .jsonl or .jsonl.gz file that others can replay."""
+    keys = None if run is None else frozenset(open_run(run).calls_used())
     with Ledger(ledger) as opened:
-        count = export_file(opened, file)
+        count = export_file(opened, file, keys=keys)
     print(f"{count} entries written to {file}")
 
 
@@ -56,11 +62,13 @@ def prune(
     ledger: LedgerPath = DEFAULT,
     identity: Annotated[str | None, typer.Option(help="Only this model's entries.")] = None,
     older_than_days: Annotated[float | None, typer.Option(help="Only entries older than this.")] = None,
+    keep_run: Annotated[list[Path], typer.Option(help="Keep what this run used; may be repeated.")] = [],  # noqa: B006
 ) -> None:
     """Remove entries; what a run still needs will be asked and paid for again."""
     age_s = None if older_than_days is None else older_than_days * 86_400
+    keep = [key for run in keep_run for key in open_run(run).calls_used()] if keep_run else None
     with Ledger(ledger) as opened:
-        print(f"{opened.prune(identity=identity, older_than_s=age_s)} entries removed")
+        print(f"{opened.prune(keep=keep, identity=identity, older_than_s=age_s)} entries removed")
 
 
 def plain(row: object) -> dict[str, object]:

@@ -11,7 +11,15 @@ import time
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from tapir.models.calls import Reply, Usage
 from tapir.wiring import Progress as Listener
@@ -42,6 +50,7 @@ class TerminalProgress(Listener):
         self._headed = False
         self._began = time.monotonic()
         self._shown = 0.0
+        self._expected = 0
         self._fetched = ("", -1)
 
     def start(self, place: str, total: int | None) -> None:
@@ -49,11 +58,19 @@ class TerminalProgress(Listener):
             return
         self._bar = Progress(
             TextColumn("{task.description:<30}"), BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn(),
-            TextColumn("{task.fields[note]}"), console=self.console, transient=True,
+            TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=self.console,
+            transient=True,
         )  # fmt: skip
         self._task = self._bar.add_task(place, total=total, note="")
         self._bar.start()
         self._began = time.monotonic()
+        self._expected = total or 0
+
+    def expect(self, calls: int) -> None:
+        """So many calls more are to come in this stage: what the time left is reckoned from."""
+        self._expected += calls
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, total=self._expected)
 
     def call(self, reply: Reply, usage: Usage) -> None:
         now = time.monotonic()
@@ -61,7 +78,8 @@ class TerminalProgress(Listener):
             return
         self._shown = now
         seconds = max(now - self._began, 1e-3)
-        failed = f", {sum(usage.failed.values())} failed" if usage.failed else ""
+        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(usage.failed.items()))
+        failed = f", failed: {reasons}" if reasons else ""
         cost = f", ${usage.cost_usd:.4f}" if usage.cost_usd else ""
         note = f"{usage.cached} cached{failed}, {usage.calls / seconds:.1f} calls/s, "
         note += f"{usage.completion_tokens / seconds:.0f} tokens/s{cost}"

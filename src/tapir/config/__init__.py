@@ -5,7 +5,7 @@ them in `tapir.wiring`.
 """
 
 from tapir.config.judging import Count, DifficultySettings, Evaluation, JudgeSettings, Quantile
-from tapir.config.models import ROLES, Budget, Caps, Limits, Model, Models, Price, Role
+from tapir.config.models import ROLES, Budget, Caps, Limits, Model, Models, Price, Role, endpoint_of
 from tapir.config.part import Part
 from tapir.config.pool import Classify, Decontaminate, Expand, Mix, Refine, Seeds
 from tapir.config.reading import override, parse_recipe, read_yaml
@@ -38,6 +38,7 @@ __all__ = [
     "Role",
     "Seeds",
     "Train",
+    "endpoint_of",
     "override",
     "parse_recipe",
     "read_yaml",

@@ -94,7 +94,7 @@ class Model(Part):
     batch_api: bool = False
     """Send calls through the endpoint's offline batch API: cheaper, hours later."""
     price_per_million: Price | None = None
-    """Prices; a money cap needs them."""
+    """Prices; a money cap needs them. With `batch_api` the batch's own, which most providers halve."""
     limits: Limits = Limits()
     """Rate limits and timeouts."""
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
@@ -131,6 +131,13 @@ class Model(Part):
     @classmethod
     def _plain_urls(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(plain_url(url) for url in urls)
+
+
+def endpoint_of(model: Model) -> str:
+    """Which server and model a role speaks to: what limits hold for, and a throttle is shared by."""
+    if model.kind != "openai":
+        return f"{model.kind} {model.model}"
+    return " ".join([*sorted(model.base_urls or (model.base_url or "",)), model.model])
 
 
 def plain_url(url: str) -> str:

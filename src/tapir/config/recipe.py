@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from tapir.config.judging import DifficultySettings, Evaluation, JudgeSettings
-from tapir.config.models import ROLES, Budget, Models
+from tapir.config.models import ROLES, Budget, Models, endpoint_of
 from tapir.config.part import Part
 from tapir.config.pool import Classify, Decontaminate, Expand, Mix, Refine, Seeds
 from tapir.config.training import Curriculum, Train
@@ -67,4 +67,17 @@ class Recipe(Part):
                 model = self.models.resolved(role)
                 if model.kind == "openai" and model.price_per_million is None:
                     raise ValueError(f"budget.usd needs models.{role}.price_per_million: without it money is unknown")
+        self._one_set_of_limits()
         return self
+
+    def _one_set_of_limits(self) -> None:
+        """An endpoint bears what it bears, whichever role asks: two settings for it would add up."""
+        seen: dict[str, tuple[str, Any]] = {}
+        for role in ROLES:
+            model = self.models.resolved(role)
+            first, limits = seen.setdefault(endpoint_of(model), (role, model.limits))
+            if model.kind == "openai" and limits != model.limits:
+                raise ValueError(
+                    f"models.{role}.limits differ from models.{first}.limits, and both are for the same model at the "
+                    "same endpoint; give them once and take `same_as`"
+                )

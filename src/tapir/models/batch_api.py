@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -22,8 +22,12 @@ from tapir.models.connection import Connection, proxy_for
 from tapir.models.ledger import Ledger
 
 T = TypeVar("T")
-JOB_ROWS = 20_000
-"""Rows of one job; providers allow 50,000 and 200 MB."""
+JOB_ROWS = 10_000
+"""Rows of one job; providers allow 50,000."""
+JOB_BYTES = 100_000_000
+"""Size of one job's file; providers allow 200 MB."""
+WINDOW_ROWS = 50_000
+"""Rows whose jobs are under way at once: a job may take a day, so they must not follow one another."""
 POLL_S = 30.0
 TRIES = 6
 ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
@@ -37,6 +41,8 @@ class BatchApiBackend:
         model: config.Model,
         ledger: Ledger,
         *,
+        run_id: str = "",
+        say: Callable[[str], None] | None = None,
         environ: Mapping[str, str] = os.environ,
         job_rows: int = JOB_ROWS,
         poll_s: float = POLL_S,
@@ -47,14 +53,21 @@ class BatchApiBackend:
         self._base = self._connection.urls[0]
         self._proxy = proxy_for(self._base)
         self._poll_s = poll_s
+        self._job_rows = job_rows
+        self._run_id = run_id
+        self._say = say
         self.identity = self._connection.identity
-        self.batch_size = job_rows
+        self.batch_size = WINDOW_ROWS
 
     def generate(self, batch: Sequence[Request]) -> list[Reply]:
         """Every request's reply; waits for hours where the endpoint takes them."""
         # A thread of its own: the caller may be inside a running event loop (a notebook).
         with ThreadPoolExecutor(1, thread_name_prefix="tapir-batch") as apart:
             return apart.submit(asyncio.run, self._closing(self._generate(batch))).result()
+
+    def reserved_before(self) -> frozenset[str]:
+        """Addresses in open jobs of this run: their cost was reserved when the job was sent."""
+        return frozenset[str]().union(*self._ledger.open_jobs(self.identity, run=self._run_id).values())
 
     def close(self) -> None:
         """Nothing to release: connections end with each batch."""
@@ -69,10 +82,13 @@ class BatchApiBackend:
         wanted = {request.address(self.identity): request for request in batch}
         replies = await self._from_open_jobs(frozenset(wanted))
         rest = {address: request for address, request in wanted.items() if address not in replies}
-        if rest:
-            job = await self._start(rest)
-            self._ledger.open_job(job, self.identity, rest)
-            replies |= await self._finish(job)
+        started: list[str] = []
+        for lines in self._cut(rest):
+            job = await self._start(list(lines.values()))
+            self._ledger.open_job(job, self.identity, lines, run=self._run_id)
+            started.append(job)
+        for made in await asyncio.gather(*(self._finish(job) for job in started)):
+            replies |= made
         missing = Reply(problem="expired", finish_reason="error")
         return [replies.get(address, missing) for address in wanted]
 
@@ -93,18 +109,22 @@ class BatchApiBackend:
             kept |= self._ledger.get_many(ordered[start : start + 500])
         return kept
 
-    async def _start(self, requests: Mapping[str, Request]) -> str:
-        lines = [
-            records.dumps(
-                {
-                    "custom_id": address,
-                    "method": "POST",
-                    "url": "/v1/chat/completions",
-                    "body": self._body(request),
-                }
-            )
-            for address, request in requests.items()
-        ]
+    def _cut(self, requests: Mapping[str, Request]) -> Iterator[dict[str, bytes]]:
+        """The lines of each job to start, by address, within what providers allow."""
+        lines: dict[str, bytes] = {}
+        size = 0
+        for address, request in requests.items():
+            asked = {"custom_id": address, "method": "POST", "url": "/v1/chat/completions", "body": self._body(request)}
+            line = records.dumps(asked)
+            if lines and (len(lines) == self._job_rows or size + len(line) > JOB_BYTES):
+                yield lines
+                lines, size = {}, 0
+            lines[address] = line
+            size += len(line) + 1
+        if lines:
+            yield lines
+
+    async def _start(self, lines: Sequence[bytes]) -> str:
         form = aiohttp.FormData()
         form.add_field("purpose", "batch")
         form.add_field("file", b"\n".join(lines), filename="batch.jsonl", content_type="application/jsonl")
@@ -121,8 +141,14 @@ class BatchApiBackend:
 
     async def _finish(self, job: str) -> dict[str, Reply]:
         """Wait for the job and read its results; a job the endpoint no longer knows has none."""
+        told = ""
         while True:
             state = await self._again(lambda: self._look(job))
+            counts = (state or {}).get("request_counts") or {}
+            done = f"{counts.get('completed', 0)} of {counts.get('total', '?')}"
+            if self._say and counts and done != told:
+                self._say(f"batch {job}: {done} done, {counts.get('failed', 0)} failed")
+                told = done
             if state is None:
                 self._ledger.close_job(job)
                 return {}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from tapir.types import Message, canonical_json
 
@@ -61,6 +61,20 @@ class Request:
             "prefill": self.prefill,
         }
         return hashlib.sha256(canonical_json(spoken).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+class Coming(Iterable[Request]):
+    """Requests that are made one at a time, when they are needed, and how many there will be."""
+
+    def __init__(self, requests: Iterable[Request], count: int) -> None:
+        self._requests = requests
+        self._count = count
+
+    def __iter__(self) -> Iterator[Request]:
+        return iter(self._requests)
+
+    def __len__(self) -> int:
+        return self._count
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +140,18 @@ class PassingFailure(Exception):
         self.retry_after_s = retry_after_s
 
 
+class Tries(NamedTuple):
+    """What it took to get a reply beside the try that brought it."""
+
+    further: int = 0
+    """Tries after a passing failure."""
+    lost_usd: float = 0.0
+    """What those that failed may have cost."""
+
+
+ONE_TRY = Tries()
+
+
 @dataclass(slots=True)
 class Usage:
     """What a stage's calls came to so far; `engine` adds to it, a receipt reads it."""
@@ -140,7 +166,9 @@ class Usage:
     completion_tokens: int = 0
     cost_usd: float = 0.0
 
-    def count(self, reply: Reply) -> None:
+    def count(self, reply: Reply, tries: Tries) -> None:
+        self.retried += tries.further
+        self.cost_usd += tries.lost_usd
         if reply.replayed:
             self.replayed += 1
         if reply.cached:
@@ -180,6 +208,13 @@ class BatchBackend(Protocol):
     def close(self) -> None: ...
 
 
+@runtime_checkable
+class WorksElsewhere(Protocol):
+    """A batch backend whose batches go on while this process is dead (an offline batch API)."""
+
+    def reserved_before(self) -> frozenset[str]: ...
+
+
 Backend = RemoteBackend | BatchBackend
 
 
@@ -192,9 +227,9 @@ class Asks(Protocol):
 
 
 class Observer(Protocol):
-    """Sees each finished call; the progress bar is one."""
+    """Sees each finished call, what it took, and what its stage has used so far; the progress bar is one."""
 
-    def __call__(self, reply: Reply, usage: Usage) -> None: ...
+    def __call__(self, reply: Reply, tries: Tries, usage: Usage) -> None: ...
 
 
 ReplyStream = AsyncIterator[tuple[Request, Reply]]

@@ -10,14 +10,26 @@ from __future__ import annotations
 import queue
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass, replace
 from itertools import islice
 
 from tapir import config
 from tapir.errors import BudgetReached, ReplayMiss
 from tapir.models.budget import NOTHING, Ration, Spend, Tariff
-from tapir.models.calls import PASSING, Backend, BatchBackend, Observer, RemoteBackend, Reply, Request, Usage
+from tapir.models.calls import (
+    ONE_TRY,
+    PASSING,
+    Backend,
+    BatchBackend,
+    Observer,
+    RemoteBackend,
+    Reply,
+    Request,
+    Tries,
+    Usage,
+    WorksElsewhere,
+)
 from tapir.models.ledger import Entry, Ledger
 from tapir.models.limits import Breaker, Throttle
 from tapir.models.sender import Call, Desk, Sender
@@ -64,7 +76,8 @@ class _Terms:
 
 
 class Caller:
-    """Calls one role's model. `usage` tells by stage what it came to; `keys_used` hears (stage, address) of each row.
+    """Calls one role's model. `usage` tells by stage what it came to; `keys_used` hears (stage, address) of each row,
+    `expects` how many calls are to come, where that is known.
 
     The throttle may be shared by callers of one endpoint. A caller may run several stages, also at the same time.
     """
@@ -80,6 +93,7 @@ class Caller:
         run_id: str = "",
         observers: Sequence[Observer] = (),
         keys_used: KeysUsed | None = None,
+        expects: Callable[[int], None] | None = None,
         throttle: Throttle | None = None,
     ) -> None:
         limits = limits or config.Limits()
@@ -93,10 +107,12 @@ class Caller:
         self.retries = limits.retries
         self._observers = tuple(observers)
         self._keys_used = keys_used
+        self._expects = expects
         self.remote: RemoteBackend | None = None
         self.batch_backend: BatchBackend | None = None
-        if isinstance(backend, RemoteBackend):
+        if isinstance(backend, RemoteBackend | WorksElsewhere):
             self.ration.require_price(price, backend.identity)
+        if isinstance(backend, RemoteBackend):
             self.remote = backend
         else:
             self.batch_backend = backend
@@ -115,6 +131,8 @@ class Caller:
         `EndpointError`, `BudgetReached` or `ReplayMiss`; whatever was finished by then is in the ledger.
         """
         terms = _Terms(stage, accept_truncated, accept_empty)
+        if self._expects and isinstance(requests, Sized):
+            self._expects(len(requests))
         rows = self._run_batches(requests, terms) if self.batch_backend else self._run_remote(requests, terms)
         for place in rows:
             if self._keys_used:
@@ -143,15 +161,13 @@ class Caller:
                 missing.append(place)
         return missing
 
-    def account(self, reply: Reply, terms: _Terms, *, lost_usd: float = 0.0, retried: int = 0) -> Reply:
+    def account(self, reply: Reply, terms: _Terms, tries: Tries = ONE_TRY) -> Reply:
         """Count a reply that is there, and what its failed tries may have cost."""
         reply = terms.read(reply)
         usage = self.usage.setdefault(terms.stage, Usage())
-        usage.count(reply)
-        usage.cost_usd += lost_usd
-        usage.retried += retried
+        usage.count(reply, tries)
         for observer in self._observers:
-            observer(reply, usage)
+            observer(reply, tries, usage)
         return reply
 
     # --- endpoints ---
@@ -201,14 +217,7 @@ class Caller:
 
     def _generate(self, backend: BatchBackend, batch: list[_Place], terms: _Terms) -> None:
         bounds = [self.tariff.bound(place.request) for place in batch]
-        with self.ledger.transaction() as db:
-            granted = self.ration.reserve(db, terms.stage, bounds)
-            if granted < len(batch):
-                # A batch goes as a whole or not at all: half of it would not be canonical.
-                self.ration.settle(db, terms.stage, [(bound, NOTHING) for bound in bounds[:granted]])
-        if granted < len(batch):
-            with self.ledger.reading() as db:
-                raise BudgetReached(self.ration.refusal(db, terms.stage, sum(bounds, NOTHING)))
+        self._reserve_whole(backend, batch, bounds, terms)
         generated = backend.generate([place.request for place in batch])
         replies = [self._billed(reply, bound) for reply, bound in zip(generated, bounds, strict=True)]
         run_id = self.ration.run_id
@@ -222,6 +231,18 @@ class Caller:
             self.ration.settle(db, terms.stage, settled)
         for place, (reply, _) in zip(batch, replies, strict=True):
             place.reply = self.account(standing.get(place.address, reply), terms)
+
+    def _reserve_whole(self, backend: BatchBackend, batch: list[_Place], bounds: list[Spend], terms: _Terms) -> None:
+        """A batch goes as a whole or not at all: half of it would not be canonical."""
+        before = backend.reserved_before() if isinstance(backend, WorksElsewhere) else frozenset[str]()
+        new = [bound for place, bound in zip(batch, bounds, strict=True) if place.address not in before]
+        with self.ledger.transaction() as db:
+            granted = self.ration.reserve(db, terms.stage, new)
+            if granted < len(new):
+                self.ration.settle(db, terms.stage, [(bound, NOTHING) for bound in new[:granted]])
+        if granted < len(new):
+            with self.ledger.reading() as db:
+                raise BudgetReached(self.ration.refusal(db, terms.stage, sum(new, NOTHING)))
 
     def _billed(self, reply: Reply, bound: Spend) -> tuple[Reply, Spend]:
         actual = self.tariff.actual(reply, bound)
@@ -298,6 +319,6 @@ class _Flow:
         for call in report:
             assert call.reply is not None
             first, *twins = self._pending.pop(call.address)
-            first.reply = self._caller.account(call.reply, self._terms, lost_usd=call.lost_usd, retried=call.sent - 1)
+            first.reply = self._caller.account(call.reply, self._terms, Tries(call.sent - 1, call.lost_usd))
             for twin in twins:
                 twin.reply = self._caller.account(replace(call.reply, cached=True), self._terms)

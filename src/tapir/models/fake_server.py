@@ -7,7 +7,6 @@ content, so that a run of it repeats; "one-off" faults strike the first time a r
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import hashlib
 import json
@@ -22,7 +21,7 @@ from aiohttp import web
 from tapir.errors import RecipeError
 from tapir.models import fake_batches, records
 from tapir.models.calls import Reply, Request, Sampling
-from tapir.models.scripted import ScriptedModel, dice, load_rules
+from tapir.models.scripted import ScriptedModel, dice
 from tapir.types import Message, canonical_json
 
 
@@ -44,6 +43,8 @@ class Faults:
     empty: float = 0.0
     truncated: float = 0.0
     invalid_utf8: float = 0.0
+    echo_key: float = 0.0
+    """For ever: the reply's text quotes the caller's key, as a proxy's debugging output may."""
     hang: float = 0.0
     """For ever: no reply at all."""
     outage_after: int | None = None
@@ -142,6 +143,8 @@ async def _answer(request: web.Request, fake: Fake, body: dict[str, Any]) -> web
         return _error(400, "invalid_request_error", "this row is malformed")
     said = completion(fake, body)
     _spoil(said, strikes, faults)
+    if strikes("echo", faults.echo_key):
+        said["choices"][0]["message"]["content"] += f" (debug: {request.headers.get('Authorization', '')})"
     # A reply that breaks off was paid for like any other.
     _tally(fake, said)
     if strikes("broken", faults.broken, once=True):
@@ -266,14 +269,11 @@ async def running(fake: Fake, host: str = "127.0.0.1", port: int = 0) -> AsyncGe
         await runner.cleanup()
 
 
-def serve(
-    fake: Fake | None = None, *, host: str = "127.0.0.1", port: int = 8010, latency_s: float = 0.0, faults: str = "{}"
-) -> None:
-    """Serve until interrupted; the first line of stdout is the base URL. `faults` is JSON, as in `--faults`."""
-    served = fake or Fake(builtin(), latency_s, read_faults(faults))
+def serve(fake: Fake, *, host: str = "127.0.0.1", port: int = 8010) -> None:
+    """Serve until interrupted; the first line of stdout is the base URL."""
 
     async def forever() -> None:
-        async with running(served, host, port) as url:
+        async with running(fake, host, port) as url:
             print(url, flush=True)
             await asyncio.Event().wait()
 
@@ -283,10 +283,6 @@ def serve(
         return
 
 
-def builtin() -> ScriptedModel:
-    return ScriptedModel(load_rules("builtin"))
-
-
 def read_faults(text: str) -> Faults:
     """`Faults` from JSON, for instance `{"error_500": 0.1, "error_429": 0.02}`."""
     try:
@@ -294,39 +290,3 @@ def read_faults(text: str) -> Faults:
     except (json.JSONDecodeError, TypeError) as error:
         known = ", ".join(f.name for f in fields(Faults))
         raise RecipeError(f"faults {text!r}: give a JSON object of shares ({error}); known: {known}") from None
-
-
-def parser() -> argparse.ArgumentParser:
-    """The options of `python -m tapir.models.fake_server`, the same as of `tapir serve-fake`."""
-    options = argparse.ArgumentParser("serve-fake", description="A scripted model behind a chat-completions server.")
-    options.add_argument("--host", default="127.0.0.1")
-    options.add_argument("--port", type=int, default=8010, help="0 takes a free one")
-    options.add_argument("--script", default="builtin", help="rules file (YAML), or builtin")
-    options.add_argument("--latency", type=float, default=0.0, metavar="SECONDS")
-    options.add_argument("--in-flight-cap", type=int, help="answer 429 above this many at once")
-    options.add_argument("--api-key", help="answer 401 to any other key")
-    options.add_argument("--model", action="append", default=[], help="answer 404 to any other model name")
-    options.add_argument("--fixed-tokens", type=int, help="always reply this many words, at the least cost")
-    options.add_argument("--faults", default="{}", help='JSON, for instance {"error_500": 0.1, "error_429": 0.02}')
-    return options
-
-
-def from_options(options: argparse.Namespace) -> Fake:
-    return Fake(
-        model=ScriptedModel(load_rules(options.script)),
-        latency_s=options.latency,
-        faults=read_faults(options.faults),
-        in_flight_cap=options.in_flight_cap,
-        api_key=options.api_key,
-        models=tuple(options.model),
-        fixed_text=" ".join(["word"] * options.fixed_tokens) if options.fixed_tokens else None,
-    )
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    options = parser().parse_args(arguments)
-    serve(from_options(options), host=options.host, port=options.port)
-
-
-if __name__ == "__main__":
-    main()

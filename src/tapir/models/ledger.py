@@ -21,7 +21,7 @@ from tapir.errors import DataError
 from tapir.models import records
 from tapir.models.calls import Reply, Request
 
-VERSION = 1
+VERSION = 2
 BUSY_TIMEOUT_S = 60
 PACK_FROM_BYTES = 400
 """Shorter blobs do not shrink."""
@@ -43,7 +43,8 @@ CREATE TABLE IF NOT EXISTS spending(
 """
 _JOBS = """
 CREATE TABLE IF NOT EXISTS batch_jobs(
-    id TEXT PRIMARY KEY, identity TEXT NOT NULL, addresses BLOB NOT NULL, state TEXT NOT NULL)
+    id TEXT PRIMARY KEY, identity TEXT NOT NULL, addresses BLOB NOT NULL, state TEXT NOT NULL,
+    run TEXT NOT NULL DEFAULT '')
 """
 # A failure that may pass makes room for whatever comes later; a reply never does.
 _PUT = """
@@ -123,6 +124,12 @@ class Ledger:
                     db.execute("BEGIN IMMEDIATE")
                     for statement in (_CALLS, _JOBS, _SPENDING, f"PRAGMA user_version = {VERSION}"):
                         db.execute(statement)
+            elif version == 1:
+                with db:
+                    db.execute("BEGIN IMMEDIATE")
+                    if int(db.execute("PRAGMA user_version").fetchone()[0]) == 1:  # no other process was faster
+                        db.execute("ALTER TABLE batch_jobs ADD COLUMN run TEXT NOT NULL DEFAULT ''")
+                        db.execute(f"PRAGMA user_version = {VERSION}")
         except sqlite3.Error as error:
             raise DataError(f"{self.path}: not a usable ledger ({error}); move it away to start a new one") from None
         return db
@@ -214,18 +221,20 @@ class Ledger:
 
     # --- offline batches under way ---
 
-    def open_jobs(self, identity: str) -> dict[str, frozenset[str]]:
-        """Batch jobs sent to this endpoint and not yet closed, each with the addresses it answers."""
+    def open_jobs(self, identity: str, *, run: str | None = None) -> dict[str, frozenset[str]]:
+        """Batch jobs sent to this endpoint (by this run) and not yet closed, each with the addresses it answers."""
+        sql = (
+            "SELECT id, addresses FROM batch_jobs WHERE identity = ? AND state = 'open' AND (? IS NULL OR run = ?) "
+            "ORDER BY id"
+        )
         with self.reading() as db:
-            rows = db.execute(
-                "SELECT id, addresses FROM batch_jobs WHERE identity = ? AND state = 'open' ORDER BY id", (identity,)
-            ).fetchall()
+            rows = db.execute(sql, (identity, run, run)).fetchall()
         return {name: frozenset(_unpack(addresses).decode().split()) for name, addresses in rows}
 
-    def open_job(self, name: str, identity: str, addresses: Iterable[str]) -> None:
+    def open_job(self, name: str, identity: str, addresses: Iterable[str], *, run: str = "") -> None:
         with self.transaction() as db:
             packed = _pack(" ".join(addresses).encode())
-            db.execute("INSERT OR REPLACE INTO batch_jobs VALUES (?, ?, ?, 'open')", (name, identity, packed))
+            db.execute("INSERT OR REPLACE INTO batch_jobs VALUES (?, ?, ?, 'open', ?)", (name, identity, packed, run))
 
     def close_job(self, name: str) -> None:
         with self.transaction() as db:

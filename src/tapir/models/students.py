@@ -7,6 +7,8 @@ import importlib.util
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -68,24 +70,25 @@ def chosen_engine(model: Model) -> Engine:
 
 
 def converted(folder: Path) -> Path:
-    """The folder's int8 form for CTranslate2, made once beside the weights."""
+    """The folder's int8 form for CTranslate2, made once beside the weights.
+
+    In a process of its own: converting touches every weight, and memory once touched would stay with ours.
+    """
     target = folder / CONVERTED
     if target.exists():
         return target
-    import ctranslate2
-    from transformers.utils.logging import disable_progress_bar
-
-    disable_progress_bar()
     partial = folder / f"{CONVERTED}.{os.getpid()}.partial"
+    command = [sys.executable, "-m", "ctranslate2.converters.transformers", "--model", str(folder), "--output_dir",
+               str(partial), "--quantization", "int8", "--low_cpu_mem_usage", "--force"]  # fmt: skip
     try:
-        converter = ctranslate2.converters.TransformersConverter(str(folder), low_cpu_mem_usage=True)
-        converter.convert(str(partial), quantization="int8", force=True)
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            said = (done.stderr.strip().splitlines() or [f"exit {done.returncode}"])[-1]
+            raise ModelError(
+                f"{folder}: CTranslate2 cannot convert these weights ({said}); set engine: transformers for this model"
+            )
         _name_every_token(partial / "config.json")
         partial.rename(target)
-    except (ValueError, OSError) as error:
-        raise ModelError(
-            f"{folder}: CTranslate2 cannot convert these weights ({error}); set engine: transformers for this model"
-        ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return target

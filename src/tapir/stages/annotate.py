@@ -6,17 +6,16 @@ and then given up: a wrong answer is never trained on.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from tapir.models.calls import Asks, Reply, Request, Sampling
+from tapir.models.calls import Asks, Coming, Reply, Request, Sampling
 from tapir.types import Answer, Instruction, Passes, Receipt
 
 
-def requests_for(instructions: Iterable[Instruction], sampling: Sampling, *, sample: int = 0) -> Iterator[Request]:
+def requests_for(instructions: Sequence[Instruction], sampling: Sampling, *, sample: int = 0) -> Coming:
     """One request an instruction, with its system turn and history."""
-    for instruction in instructions:
-        yield Request(instruction.messages(), sampling, sample=sample, row=instruction.id)
+    return Coming((Request(i.messages(), sampling, sample=sample, row=i.id) for i in instructions), len(instructions))
 
 
 def answer_of(reply: Reply, instruction_id: str, author: str, *, round: int = 0) -> Answer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from tapir.models.calls import Asks, Request, Sampling
+from tapir.models.calls import Asks, Coming, Request, Sampling
 from tapir.prompts.tasks import classify_messages, label_schema, read_label
 from tapir.tasks import OTHERS, Taxonomy
 from tapir.types import Instruction, Receipt
@@ -48,7 +48,8 @@ def _ask(
     sample: int,
     receipt: Receipt,
 ) -> dict[str, str | None]:
-    requests = (Request(classify_messages(i, taxonomy), sampling, sample=sample, row=i.id) for i in instructions)
+    asked = (Request(classify_messages(i, taxonomy), sampling, sample=sample, row=i.id) for i in instructions)
+    requests = Coming(asked, len(instructions))
     replies = teacher.run(requests, stage=receipt.stage, accept_truncated=True)
     return {q.row: None if r.problem else read_label(r.text, taxonomy) for q, r in replies}
 

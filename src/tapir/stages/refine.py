@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from tapir.curriculum.refinement_guard import refusal
-from tapir.models.calls import Asks, Request, Sampling
+from tapir.models.calls import Asks, Coming, Request, Sampling
 from tapir.prompts.tasks import read_instruction, refine_messages
 from tapir.tasks import Taxonomy
 from tapir.types import Answer, Instruction, Passes, Receipt, Refinement
@@ -27,7 +27,8 @@ def refine(
 ) -> Iterator[Refinement]:
     """A refinement for every instruction, in order; the reason of a fallback is in the row and in the notes."""
     fallbacks = Counter[str]()
-    requests = (Request(refine_messages(i, taxonomy[i.task or "Others"]), sampling, row=i.id) for i in instructions)
+    asked = (Request(refine_messages(i, taxonomy[i.task or "Others"]), sampling, row=i.id) for i in instructions)
+    requests = Coming(asked, len(instructions))
     replies = refiner.run(requests, stage=receipt.stage)
     for instruction, (_, reply) in zip(instructions, replies, strict=True):
         text = read_instruction(reply.text)

@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
+import secrets
 import shutil
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator
@@ -138,8 +139,19 @@ class RunDir:
     def calls_path(self) -> Path:
         return self.root / "calls.txt"
 
+    def identity(self) -> str:
+        """The run's own name, kept in its manifest: directories of equal name share a ledger, not a budget."""
+        known = json.loads(self.manifest_path.read_text(encoding="utf-8")) if self.manifest_path.exists() else {}
+        return str(known.get("run_id") or f"{self.root.resolve().name}-{secrets.token_hex(4)}")
+
     def step(self, place: str, mark: str) -> Step:
         return Step(self.root, place, mark)
+
+    def calls_used(self) -> list[str]:
+        """The ledger keys of every call that the run's steps used."""
+        if not self.calls_path.exists():
+            return []
+        return [line.split(" ", 1)[1] for line in self.calls_path.read_text(encoding="utf-8").splitlines()]
 
     def receipts(self) -> dict[str, dict[str, Any]]:
         """All finished steps' receipts by place, in the order of the run."""

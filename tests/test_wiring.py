@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from fake_endpoint import serving
+from whole_run import prepare
+
+from tapir.errors import BudgetReached, RecipeError
+from tapir.models.fake_server import Fake, Faults
+from tapir.models.scripted import ScriptedModel, load_rules
+from tapir.pipeline import run
+from tapir.stages.annotate import requests_for
+from tapir.store.rundir import RunDir
+from tapir.wiring import load_recipe, open_session
+
+INSTRUCTIONS = 24
+
+
+def endpoint(url: str, **settings: object) -> str:
+    return (
+        f"models.teacher={ {'kind': 'openai', 'base_url': url, 'model': 'fake', 'max_answer_tokens': 32, **settings} }"
+    )
+
+
+def server(faults: Faults | None = None) -> Fake:
+    return Fake(ScriptedModel(load_rules("builtin")), faults=faults or Faults())
+
+
+def answers_of(run_dir: RunDir) -> list[tuple[str, str]]:
+    from tapir.store.tables import read_rows
+    from tapir.types import Answer
+
+    rows = read_rows(run_dir.root / "round_0/03_teacher_answers.parquet", Answer)
+    return [(a.instruction_id, a.text) for a in rows]
+
+
+def test_the_batch_api_gives_the_rows_that_single_calls_give(tmp_path: Path):
+    recipe = prepare(tmp_path / "files")
+    found = {}
+    for batched in (True, False):
+        fake = server()
+        with serving(fake) as url:
+            # One identity, or the two would be different endpoints to the ledger's eye.
+            sets = [endpoint(url, batch_api=batched, identity="fake"), f"ledger.path={tmp_path / str(batched)}.sqlite"]
+            loaded = load_recipe(recipe, sets)
+            found[batched] = answers_of(run(loaded, tmp_path / f"run-{batched}", until="teacher_answers"))
+            assert (fake.counts["requests"] == 0) is batched
+    assert len(found[True]) > 0
+    assert found[True] == found[False]
+
+
+def test_receipts_count_further_tries_and_what_they_may_have_cost(tmp_path: Path):
+    recipe = prepare(tmp_path / "files")
+    price = {"prompt": 1.0, "completion": 1.0}
+    with serving(server(Faults(error_500=0.4))) as url:
+        sets = [endpoint(url, price_per_million=price), f"ledger.path={tmp_path / 'ledger.sqlite'}"]
+        receipts = run(load_recipe(recipe, sets), tmp_path / "run", until="teacher_answers").receipts()
+    account = receipts["round_0/03_teacher_answers"]
+    assert account["retried_calls"] > 0
+    assert account["cost_usd"] > 0
+
+
+def test_roles_at_one_endpoint_share_one_throttle(tmp_path: Path):
+    with serving(server()) as url:
+        sets = [endpoint(url), "models.judge={same_as: teacher, temperature: 0.3}", "judge.samples=2"]
+        recipe = load_recipe(prepare(tmp_path / "files"), [*sets, f"ledger.path={tmp_path / 'ledger.sqlite'}"])
+        with open_session(recipe, tmp_path / "run") as session:
+            judge_model = session.model("judge").model_copy(update={"headers_env": {"X-Team": "HOME"}})
+            teacher = session.caller("teacher")
+            other = session._open("another caller", lambda: session._backend(judge_model), judge_model)
+            assert teacher.throttle is other.throttle
+
+
+def test_two_settings_of_limits_for_one_endpoint_are_refused(tmp_path: Path):
+    path = prepare(tmp_path / "files")
+    judge = "models.judge={same_as: teacher, limits: {in_flight: 3}}"
+    with pytest.raises(RecipeError, match=r"models.judge.limits differ from models.teacher.limits"):
+        load_recipe(path, [endpoint("http://127.0.0.1:9/v1"), judge])
+
+
+@pytest.mark.parametrize("url", ["ftp://example.com/v1", "http://user:pw@example.com/v1", "http://169.254.169.254/v1"])
+def test_every_one_of_several_urls_is_checked_as_a_single_one_is(tmp_path: Path, url: str):
+    with pytest.raises(RecipeError, match="base_urls"):
+        load_recipe(prepare(tmp_path / "files"), [f"models.teacher.base_urls=['http://127.0.0.1:9/v1', '{url}']"])
+
+
+def test_runs_of_one_name_share_the_ledger_but_not_the_budget(tmp_path: Path):
+    recipe = prepare(tmp_path / "files")
+    with serving(server()) as url:
+        ledger = f"ledger.path={tmp_path / 'ledger.sqlite'}"
+        cap = f"budget.calls={INSTRUCTIONS + 2}"
+        no_labels = "classify.by=keep"
+        first = load_recipe(recipe, [endpoint(url), ledger, cap, no_labels])
+        run(first, tmp_path / "a/run", until="teacher_answers")
+        warm = "models.teacher.temperature=0.9"  # other calls, as many
+        second = load_recipe(recipe, [endpoint(url), ledger, cap, no_labels, warm])
+        run(second, tmp_path / "b/run", until="teacher_answers")
+        with pytest.raises(BudgetReached):
+            run(second.model_copy(update={"seed": 3}), tmp_path / "b/run")
+
+
+def test_a_runs_identity_stays_when_it_goes_on(tmp_path: Path):
+    recipe = load_recipe(prepare(tmp_path / "files"), [f"ledger.path={tmp_path / 'ledger.sqlite'}"])
+    seen = []
+    for _ in range(2):
+        with open_session(recipe, tmp_path / "run") as session:
+            seen.append(session.run_id)
+    assert seen[0] == seen[1]
+    with open_session(recipe, tmp_path / "elsewhere/run") as session:
+        assert session.run_id != seen[0]
+
+
+def test_the_progress_hears_how_many_calls_are_to_come(tmp_path: Path):
+    from tapir.wiring import Progress
+
+    class Hears(Progress):
+        expected = 0
+
+        def expect(self, calls: int) -> None:
+            self.expected += calls
+
+    recipe = load_recipe(prepare(tmp_path / "files"), [f"ledger.path={tmp_path / 'ledger.sqlite'}"])
+    with open_session(recipe, tmp_path / "run", progress=Hears()) as session:
+        from tapir.types import Instruction
+
+        rows = [Instruction(f"question {n}") for n in range(7)]
+        list(session.caller("teacher").run(requests_for(rows, session.sampling("teacher", "writing")), stage="answer"))
+        assert session.progress.expected == 7

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import yaml
 
-from tapir.config import Recipe, Seeds
+from tapir.config import Recipe, Role, Seeds
+from tapir.curriculum.canary import CANARIES
 from tapir.curriculum.mixture import targets_for
 from tapir.errors import DataError, RecipeError
 from tapir.pipeline import distil
+from tapir.prompts.judge import judge_messages
+from tapir.prompts.tasks import classify_messages, expand_messages, refine_messages
 from tapir.stages.seeds import load_pool
+from tapir.steps.rounds import MAX_REFINED_TOKENS
 from tapir.store.rundir import RunDir, Step, fingerprint
-from tapir.tasks import load_taxonomy
-from tapir.types import Receipt
+from tapir.tasks import OTHERS, load_taxonomy
+from tapir.types import Instruction, Receipt
 from tapir.wiring import Session, load_recipe
 
+CHARS_PER_TOKEN = 3
 ROUND_0 = ("seeds", "classified", "teacher_answers", "student_0", "student_answers", "verdicts", "hard", "held_out",
            "evaluation")  # fmt: skip
 ROUND = ("expanded", "refined", "enhanced_answers", "mix", "student_{r}", "evaluation")
@@ -53,7 +60,7 @@ def stage_name(said: str, rounds: int) -> str:
 def describe(recipe: Recipe) -> list[str]:
     """The resolved recipe, the rounds with α, and an upper bound of calls and tokens a stage."""
     lines = [yaml.safe_dump(recipe.model_dump(mode="json", exclude_defaults=True), sort_keys=False).rstrip(), ""]
-    pool = _pool_size(recipe)
+    pool = pool_size(recipe)
     lines.append(f"seed pool: {pool if pool is not None else 'not on this machine yet; sizes are unknown'}")
     shares = targets_for(load_taxonomy().names if recipe.taxonomy is None else (), recipe.mix.targets)
     top = sorted(shares.items(), key=lambda item: -item[1])[:4]
@@ -67,38 +74,86 @@ def describe(recipe: Recipe) -> list[str]:
     return lines
 
 
-def _pool_size(recipe: Recipe) -> int | None:
+def pool_size(recipe: Recipe) -> int | None:
+    """How many seeds the recipe has; None for a hub data set of unknown size."""
+    return recipe.seeds.sample if recipe.seeds.source.startswith("hub:") else len(_pool(recipe))
+
+
+def _pool(recipe: Recipe) -> list[Instruction]:
+    """The seeds, where they are on this machine."""
     if recipe.seeds.source.startswith("hub:"):
-        return recipe.seeds.sample
-    return len(load_pool(recipe.seeds, seed=recipe.seed, receipt=Receipt("seeds")).instructions)
+        return []
+    return load_pool(recipe.seeds, seed=recipe.seed, receipt=Receipt("seeds")).instructions
+
+
+@dataclass(frozen=True, slots=True)
+class _Bound:
+    """At most so many calls of a role, of so many tokens each."""
+
+    what: str
+    role: Role
+    calls: int
+    prompt: float
+    reply: int
 
 
 def _cost_lines(recipe: Recipe, pool: int | None) -> list[str]:
-    """At most so many calls and generated tokens a stage; money where prices are given."""
+    """At most so many calls and tokens a stage; money where prices are given."""
     if pool is None:
         return ["calls and cost cannot be bounded before the pool's size is known; set seeds.sample"]
-    judge, rounds, grown = recipe.judge, recipe.curriculum.rounds, recipe.expand.per_round
-    held_out = _held_out_size(recipe)
-    judged = min(pool, judge.max_pairs or pool) * 2 * judge.samples
-    compared = min(held_out, judge.max_pairs or held_out) * 2 * judge.samples
-    answer, verdict = (recipe.models.resolved(r).max_answer_tokens for r in ("teacher", "judge"))
-    rows = [
-        ("classify", "teacher", pool, 80),
-        ("annotate", "teacher", pool, answer),
-        ("judge", "judge", judged, verdict),
-        ("held-out answers", "teacher", held_out, answer),
-        ("expand, all rounds", "teacher", grown * rounds * recipe.expand.max_tries, answer),
-        ("refine, all rounds", "refiner", pool + grown * rounds, 256),
-        ("enhanced answers", "teacher", pool + grown * rounds, answer),
-        ("evaluate, all rounds", "evaluator", compared * rounds, verdict),
-    ]
-    lines = [f"{'at most':<24}{'calls':>9}{'reply tokens':>14}{'USD (replies)':>15}"]
-    for what, role, calls, tokens in rows:
-        price = recipe.models.resolved(role).price_per_million  # type: ignore[arg-type]
-        usd = f"{calls * tokens * price.completion / 1e6:.2f}" if price else "-"
-        lines.append(f"{what:<24}{calls:>9}{calls * tokens:>14}{usd:>15}")
-    lines.append("prompt tokens come on top; `tapir run --limit 200` measures them on a small part")
+    lines = [f"{'at most':<24}{'calls':>9}{'prompt tokens':>15}{'reply tokens':>14}{'USD':>11}"]
+    for bound in _bounds(recipe, pool):
+        price = recipe.models.resolved(bound.role).price_per_million
+        prompt, reply = round(bound.calls * bound.prompt), bound.calls * bound.reply
+        usd = f"{(prompt * price.prompt + reply * price.completion) / 1e6:.2f}" if price else "-"
+        lines.append(f"{bound.what:<24}{bound.calls:>9}{prompt:>15}{reply:>14}{usd:>11}")
+    lines.append("prompt tokens are reckoned at three characters each; `tapir run --limit 200` measures a small part")
     return lines
+
+
+def _bounds(recipe: Recipe, pool: int) -> list[_Bound]:
+    judge, rounds = recipe.judge, recipe.curriculum.rounds
+    grown = min(recipe.expand.per_round, pool * recipe.expand.per_seed)
+    held_out = _held_out_size(recipe)
+    votes = 2 * judge.samples * (1 + judge.retries)
+    judged = min(pool, judge.max_pairs or pool) * votes
+    compared = min(held_out, judge.max_pairs or held_out) * votes
+    looked_at_again = 0 if recipe.difficulty.rescore == "off" else (rounds + 1) * 2 * recipe.difficulty.rescore_sample
+    labelled = 0 if recipe.classify.by == "keep" else pool * (1 + recipe.classify.retries)
+    answered = 0 if recipe.seeds.annotate == "keep" else 2 * pool
+    answer, verdict = (recipe.models.resolved(r).max_answer_tokens for r in ("teacher", "judge"))
+    size = _prompt_sizes(recipe)
+    return [
+        _Bound("classify", "teacher", labelled, size["classify"], 80),
+        _Bound("annotate", "teacher", answered, size["answer"], answer),
+        _Bound("judge", "judge", judged if recipe.difficulty.kind == "mfd" else 0, size["judge"], verdict),
+        _Bound("held-out answers", "teacher", held_out, size["answer"], answer),
+        _Bound("expand", "teacher", grown * rounds * recipe.expand.max_tries, size["expand"], answer),
+        _Bound("refine", "refiner", pool + grown * rounds, size["refine"], MAX_REFINED_TOKENS),
+        _Bound("enhanced answers", "teacher", 2 * (pool + grown * rounds), 2 * size["answer"], answer),
+        _Bound("evaluate", "evaluator", compared * rounds, size["judge"], verdict),
+        _Bound("null canaries", "evaluator", judge.canary * CANARIES * votes, size["judge"], verdict),
+        _Bound("re-scoring", "judge", looked_at_again * votes, size["judge"], verdict),
+    ]
+
+
+def _prompt_sizes(recipe: Recipe) -> dict[str, float]:
+    """Mean tokens of each kind of prompt, reckoned on the first seeds; answers to be judged count at their longest."""
+    taxonomy = load_taxonomy(Path(recipe.taxonomy) if recipe.taxonomy else None)
+    rows = _pool(recipe)[:50] or [Instruction("x" * 300)]
+    longest = "x" * (CHARS_PER_TOKEN * recipe.models.resolved("teacher").max_answer_tokens)
+    longest = longest[: recipe.judge.max_answer_chars]
+    kinds = {
+        "answer": [i.messages() for i in rows],
+        "classify": [classify_messages(i, taxonomy) for i in rows],
+        "judge": [judge_messages(i, longest, longest)[0] for i in rows],
+        "expand": [expand_messages(i, taxonomy[i.task or OTHERS]) for i in rows],
+        "refine": [refine_messages(i, taxonomy[i.task or OTHERS]) for i in rows],
+    }
+    return {
+        kind: sum(len(m.content) for prompt in prompts for m in prompt) / len(prompts) / CHARS_PER_TOKEN
+        for kind, prompts in kinds.items()
+    }
 
 
 def _held_out_size(recipe: Recipe) -> int:

@@ -295,8 +295,7 @@ def open_session(
 ) -> Generator[Session]:
     """A session that is the only writer of a run directory; its recipe and manifest are written there."""
     run = RunDir(root)
-    recordings = [_recording(name) for name in recipe.ledger.recordings]
-    with run.writing(), Ledger(Path(recipe.ledger.path), replay=recipe.ledger.replay, recordings=recordings) as ledger:
+    with run.writing(), open_ledger(recipe) as ledger:
         session = Session(recipe, run, ledger, progress or Progress(), until, run_id=run.identity())
         text = yaml.safe_dump(recipe.model_dump(mode="json", exclude_defaults=True), sort_keys=False)
         write_text(run.recipe_path, text)
@@ -310,8 +309,7 @@ def open_session(
 @contextmanager
 def open_tools(recipe: Recipe, folder: Path) -> Generator[Session]:
     """A session for single stages: the recipe's models and ledger, and no run that is kept."""
-    recordings = [_recording(name) for name in recipe.ledger.recordings]
-    with Ledger(Path(recipe.ledger.path), replay=recipe.ledger.replay, recordings=recordings) as ledger:
+    with open_ledger(recipe) as ledger:
         session = Session(recipe, RunDir(folder), ledger, run_id=TOOLS)
         try:
             yield session
@@ -319,10 +317,19 @@ def open_tools(recipe: Recipe, folder: Path) -> Generator[Session]:
             session.close_models()
 
 
-def _recording(name: str) -> Path:
-    if name.startswith("builtin:"):
-        return Path(str(resources.files("tapir.data") / "recordings" / f"{name.removeprefix('builtin:')}.jsonl.gz"))
-    return Path(name)
+def recording_files(recipe: Recipe) -> list[Path]:
+    """The recordings that the recipe reads beside its ledger."""
+    shipped = resources.files("tapir.data") / "recordings"
+    return [
+        Path(str(shipped / f"{name.removeprefix('builtin:')}.jsonl.gz")) if name.startswith("builtin:") else Path(name)
+        for name in recipe.ledger.recordings
+    ]
+
+
+def open_ledger(recipe: Recipe, *, replay: bool | None = None) -> Ledger:
+    """The recipe's ledger; with `replay`, for reading only, whatever the recipe says."""
+    replay = recipe.ledger.replay if replay is None else replay
+    return Ledger(Path(recipe.ledger.path), replay=replay, recordings=recording_files(recipe))
 
 
 def manifest(recipe: Recipe, source: str) -> dict[str, Any]:

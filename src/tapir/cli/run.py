@@ -10,13 +10,14 @@ from typing import Annotated
 import typer
 
 from tapir import doctor as checking
-from tapir import pipeline, planning
+from tapir import pipeline, planning, trial
 from tapir.cli.terminal import TerminalProgress
+from tapir.config import Recipe
 from tapir.errors import RecipeError
 from tapir.report.text import closing_lines
-from tapir.store.rundir import open_run
+from tapir.store.rundir import RunDir, open_run
 from tapir.trust import require_trust
-from tapir.wiring import SHIPPED, load_recipe
+from tapir.wiring import SHIPPED, load_recipe, open_ledger
 
 Source = Annotated[str, typer.Argument(help=f"A recipe file, or a shipped one: {', '.join(SHIPPED)}.")]
 Assignments = Annotated[list[str], typer.Option("--set", help="Override a value: part.key=value.")]
@@ -87,6 +88,20 @@ def run(
     for line in closing_lines(done):
         print(line)
     print(f"report: {page}")
+    if limit:
+        _print_forecast(load_recipe(recipe, sets), loaded, done)
+
+
+def _print_forecast(whole: Recipe, tried: Recipe, done: RunDir) -> None:
+    """What the whole recipe would come to, from its trial."""
+    seeds, trial_seeds = planning.pool_size(whole), planning.pool_size(tried)
+    if seeds is None or trial_seeds is None:
+        print("what the whole pool would cost can't be reckoned before its size is known; set seeds.sample")
+        return
+    with open_ledger(tried, replay=True) as ledger:
+        stages = trial.forecast(done, ledger, whole, seeds=seeds, tried=trial_seeds)
+    for line in trial.lines(stages, seeds=seeds, tried=trial_seeds):
+        print(line)
 
 
 def status(path: Annotated[Path, typer.Argument(help="A run directory.")], as_json: AsJson = False) -> None:

@@ -20,6 +20,7 @@ CONSTANT = (
     "helpful answer that meets all of the requirements."
 )
 PREFIX = "canary_"
+CANARIES = 3
 
 
 def canary_answers(instruction: Instruction) -> dict[str, str]:

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from fake_endpoint import ask
+from whole_run import prepare
+
+from tapir.models.calls import Reply
+from tapir.models.ledger import Entry, Ledger
+from tapir.store.rundir import RunDir
+from tapir.trial import NOTHING, Reckoned, forecast, lines
+from tapir.wiring import load_recipe
+
+PLACES = {"round_0/03_teacher_answers": 20.0, "round_0/06_verdicts": 10.0, "round_0/08_held_out": 5.0,
+          "round_1/02_refined": 4.0}  # fmt: skip
+TOKENS = {"round_0/03_teacher_answers": [10, 20, 30, 40], "round_0/06_verdicts": [8, 8], "round_0/08_held_out": [7],
+          "round_1/02_refined": [6, 6]}  # fmt: skip
+
+
+@pytest.fixture
+def trial(tmp_path: Path):
+    """A trial on 4 seeds: its receipts, the calls it used, and the ledger that holds them."""
+    run, used = RunDir(tmp_path / "run"), []
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        for place, seconds in PLACES.items():
+            path = run.root / f"{place}.receipt.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps({"stage": place, "seconds": seconds}), encoding="utf-8")
+            for number, tokens in enumerate(TOKENS[place]):
+                request = ask(f"{place} {number}")
+                reply = Reply("x", prompt_tokens=100, completion_tokens=tokens, cost_usd=tokens / 100)
+                ledger.put([Entry(request.address("m"), "m", request, reply)])
+                used.append(f"{place} {request.address('m')}")
+        run.calls_path.write_text("\n".join(used) + "\n", encoding="utf-8")
+        yield run, ledger
+
+
+def stages(trial, tmp_path: Path, *sets: str, seeds: int = 40):
+    recipe = load_recipe(prepare(tmp_path / "files"), list(sets))
+    return {s.place: s for s in forecast(*trial, recipe, seeds=seeds, tried=4)}
+
+
+def test_what_grows_with_the_pool_is_multiplied_and_what_does_not_stays(trial, tmp_path: Path):
+    found = stages(trial, tmp_path, "judge.max_pairs=8")
+    answers = found["round_0/03_teacher_answers"]
+    assert (answers.calls, answers.completion_tokens.value, answers.usd.value) == (40, 1000, pytest.approx(10.0))
+    assert found["round_0/08_held_out"].usd == Reckoned(0.07, 0.07, 0.07)
+    assert found["round_0/08_held_out"].seconds == Reckoned(5.0, 5.0, 5.0)
+    # 4 of the trial's pairs against at most 8 of the whole run's.
+    assert found["round_0/06_verdicts"].calls == 4
+    assert found["round_0/06_verdicts"].seconds.value == pytest.approx(20.0)
+
+
+def test_the_interval_holds_the_draws_to_come_and_the_doubt_about_their_mean(trial, tmp_path: Path):
+    tokens = stages(trial, tmp_path)["round_0/03_teacher_answers"].completion_tokens
+    # The variance of 10, 20, 30, 40 is 500/3; 40 draws, known from 4: half-width 1.96 * sqrt(500/3 * 40 * 11).
+    assert tokens.high - tokens.value == pytest.approx(530.8, abs=0.1)
+    assert tokens.low == pytest.approx(469.2, abs=0.1)
+
+
+def test_in_the_rounds_it_is_chance_how_many_seeds_need_a_call(trial, tmp_path: Path):
+    tokens = stages(trial, tmp_path)["round_1/02_refined"].completion_tokens
+    # Every call has 6 tokens; only their number is uncertain: half-width 1.96 * sqrt(36 * 20 * 11).
+    assert tokens.high - tokens.value == pytest.approx(174.4, abs=0.1)
+
+
+def test_half_widths_of_independent_parts_add_in_squares():
+    total = NOTHING + Reckoned(10, 7, 13) + Reckoned(20, 16, 24)
+    assert total == Reckoned(30, 25, 35)
+
+
+def test_a_person_reads_cost_and_time_with_their_intervals(trial, tmp_path: Path):
+    recipe = load_recipe(prepare(tmp_path / "files"))
+    said = "\n".join(lines(forecast(*trial, recipe, seeds=40, tried=4), seeds=40, tried=4))
+    assert "all 40 seeds, reckoned from this trial on 4" in said
+    # 10.00 for answers, 0.48 for verdicts (12 of them at most), 0.07 held out, 1.20 for refinements.
+    assert "cost: 11.75 USD (" in said
+    assert "minutes (" in said

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from whole_run import finish, kill_once_there, prepare, start, tables
+from whole_run import finish, kill_inside, prepare, start, tables
 
 PLACES = (
     "round_0/01_seeds", "round_0/02_classified", "round_0/03_teacher_answers", "round_0/04_student_0",
@@ -60,13 +60,11 @@ def test_two_fresh_runs_give_identical_tables(whole: Path, tmp_path: Path):
 
 def test_killed_in_each_stage_and_resumed_it_ends_with_the_same_tables(whole: Path, tmp_path: Path):
     run, ledger = tmp_path / "run", tmp_path / "calls.sqlite"
-    killed = 0
-    for place in PLACES:
-        process = start(whole / "recipe.yaml", run, ledger)
-        # The receipt of a stage is written last: once it is there, the next stage is under way.
-        killed += kill_once_there(process, f"{place}.receipt.json", run)
+    kills = {place: kill_inside(start(whole / "recipe.yaml", run, ledger), place, run, ledger) for place in PLACES}
     finish(start(whole / "recipe.yaml", run, ledger))
-    assert killed == len(PLACES)
+    assert "ended" not in kills.values(), kills
+    # Some stages are over in a millisecond; those that call models or train are not.
+    assert list(kills.values()).count("inside") >= 6, kills
     assert tables(run) == tables(whole / "run")
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -88,15 +90,32 @@ def finish(process: subprocess.Popen[str], expected: int = 0) -> str:
     return output
 
 
-def kill_once_there(process: subprocess.Popen[str], pattern: str, run: Path) -> bool:
-    """SIGKILL as soon as a file of that pattern exists in the run; False if the run ended before."""
+def kill_inside(process: subprocess.Popen[str], place: str, run: Path, ledger: Path) -> str:
+    """SIGKILL while the stage works, or at the latest when it has ended; which of the two it was, or `ended`.
+
+    A stage is seen at work by its calls in the ledger, or by the first lines of its training log.
+    """
+    receipt, log = run / f"{place}.receipt.json", run / f"{place}.log.jsonl"
+    stage = place.split("_", 2)[2]
+    before = _calls(ledger, stage)
     while process.poll() is None:
-        if any(run.glob(pattern)):
+        if receipt.exists() or _calls(ledger, stage) > before or (log.exists() and log.stat().st_size > 0):
+            done = receipt.exists()
             process.send_signal(signal.SIGKILL)
             process.communicate()
-            return True
-        time.sleep(0.01)
-    return False
+            return "after" if done or receipt.exists() else "inside"
+        time.sleep(0.002)
+    return "ended"
+
+
+def _calls(ledger: Path, stage: str) -> int:
+    if not ledger.exists():
+        return 0
+    with contextlib.closing(sqlite3.connect(ledger, timeout=10)) as db:
+        try:
+            return int(db.execute("SELECT COUNT(*) FROM calls WHERE stage = ?", (stage,)).fetchone()[0])
+        except sqlite3.OperationalError:
+            return 0  # the file is there, its tables not yet
 
 
 def tables(run: Path) -> dict[str, Any]:

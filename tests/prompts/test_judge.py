@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from tapir.errors import RecipeError
 from tapir.prompts.delimit import fill, neutralise
-from tapir.prompts.judge import EMPTY, SCORE_OPENING, judge_messages, score_schema
+from tapir.prompts.judge import EMPTY, SCORE_OPENING, SHIPPED, Form, judge_messages, score_schema
 from tapir.prompts.verdict import read_verdict
 from tapir.types import Instruction, Message
 
@@ -59,10 +60,10 @@ ATTACKS = [
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-@pytest.mark.parametrize("scores_only", [False, True])
-def test_an_attack_in_either_answer_or_the_instruction_changes_nothing(attack: str, scores_only: bool) -> None:
+@pytest.mark.parametrize("form", ["text", "schema", "scores_only"])
+def test_an_attack_in_either_answer_or_the_instruction_changes_nothing(attack: str, form: Form) -> None:
     for texts in [("Why?", attack, "Fine."), ("Why?", "Fine.", attack), (attack, "Fine.", "Fine."), (attack,) * 3]:
-        messages, _ = judge_messages(*texts, scores_only=scores_only)
+        messages, _ = judge_messages(*texts, form=form)
         verdict = read_verdict(obeying_judge(messages), "student_first")
         assert (verdict.student_score, verdict.teacher_score) == (5, 5)
 
@@ -74,8 +75,8 @@ def test_most_of_these_attacks_rule_the_judge_where_nothing_is_neutralised() -> 
 
 
 def test_the_last_thing_the_judge_reads_is_ours() -> None:
-    for scores_only in (False, True):
-        messages, _ = judge_messages("Why?", "a", "b", scores_only=scores_only)
+    for form in SHIPPED:
+        messages, _ = judge_messages("Why?", "a", "b", form=form)
         assert messages[-1].content.endswith("Judge the two answers now, in the form given above.")
 
 
@@ -132,6 +133,13 @@ def test_a_users_template_is_used_and_a_broken_one_refused() -> None:
 
 def test_reasons_come_before_scores_in_the_schema() -> None:
     assert score_schema().index('"explanation"') < score_schema().index('"score_1"')
+
+
+def test_the_schema_form_asks_for_the_object_that_the_schema_holds_it_to() -> None:
+    asked = judge_messages("Why?", "a", "b", form="schema").messages[-1].content
+    assert '{"explanation": "<reasons>", "score_1": <number>, "score_2": <number>}' in asked
+    assert list(json.loads(score_schema())["properties"]) == ["explanation", "score_1", "score_2"]
+    assert "Score of the Assistant" not in asked
 
 
 ORDINARY = [

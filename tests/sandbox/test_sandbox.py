@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -76,3 +79,26 @@ def test_the_number_of_processes_is_limited():
 def test_no_secret_of_the_environment_is_seen(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("TEACHER_KEY", "secret")
     assert "secret" not in sandbox.run_program("python", "import os; print(os.environ)").stdout
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_an_ordinary_user_gets_the_same_fence_or_nothing_is_run():
+    """As nobody: either user namespaces isolate the program, or it is not run at all."""
+    code = """
+from tapir import sandbox
+from tapir.curriculum.checks import ProgramRun
+ran = sandbox.run_program("python", "import os; print('ran', os.getuid())")
+tried = sandbox.run_program("python", "import socket; socket.create_connection(('127.0.0.1', 9), timeout=1)")
+assert ran.skipped == tried.skipped, (ran, tried)
+assert (ran.skipped == "no_sandbox") if not sandbox.is_available() else (ran.ok and not tried.ok), (ran, tried)
+print("fenced" if sandbox.is_available() else "not run")
+"""
+    environment = {"PATH": os.defpath, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "HOME": "/"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], user=65534, group=65534, extra_groups=[], cwd="/", env=environment,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if "Permission denied" in done.stderr or "No module named" in done.stderr:
+        pytest.skip("an ordinary user cannot read this Python or this checkout")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() in ("fenced", "not run")

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from tapir.curriculum.checks import parse_check, score_check
+from tapir.curriculum.checks import RunProgram, parse_check, score_check
 from tapir.curriculum.difficulty import delta_table, pair_counts
 from tapir.errors import DataError
+from tapir.sandbox import run_program
 from tapir.store.rundir import open_run
 from tapir.store.tables import from_plain, read_plain, read_rows
 from tapir.types import Difficulty, Instruction, Verdict
@@ -74,21 +76,29 @@ def _kinds(rows: list[Difficulty]) -> list[str]:
 
 
 def check(
-    file: Annotated[Path, typer.Argument(help="Rows with `check` and `answer`.")], as_json: AsJson = False
+    file: Annotated[Path, typer.Argument(help="Rows with `check` and `answer`.")],
+    allow_code: Annotated[bool, typer.Option(help="Run program checks, in the sandbox; skipped otherwise.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Run checks alone: share of answers that pass."""
-    outcomes = Counter[str]()
-    for number, row in enumerate(read_plain(file), 1):
-        if not row.get("check"):
-            outcomes["no_check"] += 1
-            continue
-        answer = row.get("answer")
-        if not isinstance(answer, str):
-            raise DataError(f"{file}:{number}: a row with a check needs the `answer` to run it on")
-        spec = row["check"] if isinstance(row["check"], str) else json.dumps(row["check"])
-        result = score_check(parse_check(spec), answer)
-        outcomes[result.skipped or ("passed" if result.passed else "failed")] += 1
+    """Run checks alone: how many answers pass. A row that can't be checked is counted by its reason."""
+    sandbox = run_program if allow_code else None
+    outcomes = Counter(_outcome(file, number, row, sandbox) for number, row in enumerate(read_plain(file), 1))
     print(json.dumps(dict(outcomes)) if as_json else "\n".join(f"{k:<20}{n}" for k, n in sorted(outcomes.items())))
+
+
+def _outcome(file: Path, number: int, row: dict[str, Any], sandbox: RunProgram | None) -> str:
+    if not row.get("check"):
+        return "no_check"
+    if not isinstance(row.get("answer"), str):
+        return "no_answer"
+    spec = row["check"] if isinstance(row["check"], str) else json.dumps(row["check"])
+    try:
+        check = parse_check(spec)
+    except DataError as error:
+        print(f"{file}:{number}: {error}", file=sys.stderr)
+        return "bad_check"
+    result = score_check(check, row["answer"], sandbox)
+    return result.skipped or ("passed" if result.passed else "failed")
 
 
 def serve_fake(

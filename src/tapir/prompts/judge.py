@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import re
 from importlib import resources
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from tapir.errors import RecipeError
 from tapir.prompts.delimit import cut, fill, neutralise
@@ -17,6 +17,10 @@ from tapir.types import Instruction, Message, canonical_json
 
 SCORE_OPENING = "Score of the Assistant 1:"
 """How a scores-only reply begins: engines that continue a given opening are spared everything before the score."""
+
+Form = Literal["text", "schema", "scores_only"]
+"""What the reply is asked for as: reasons and two lines, a JSON object, or two lines alone."""
+SHIPPED: dict[Form, str] = {"text": "judge.txt", "schema": "judge_schema.txt", "scores_only": "judge_scores_only.txt"}
 
 EMPTY = "(this answer is empty)"
 
@@ -32,7 +36,7 @@ def judge_messages(
     first: str,
     second: str,
     *,
-    scores_only: bool = False,
+    form: Form = "text",
     template: str | None = None,
     max_answer_chars: int = 8_000,
 ) -> JudgePrompt:
@@ -40,7 +44,7 @@ def judge_messages(
     shown = _conversation(instruction) if isinstance(instruction, Instruction) else instruction
     parts = [cut(text, max_answer_chars) for text in (shown, first, second)]
     asked, answer_1, answer_2 = (neutralise(text) for text, _ in parts)
-    system, user = _parts(template) if template is not None else _shipped(scores_only)
+    system, user = _parts(template) if template is not None else _shipped(form)
     fields = {"instruction": asked, "answer_1": answer_1.strip() or EMPTY, "answer_2": answer_2.strip() or EMPTY}
     messages = (Message("system", system), Message("user", fill(user, **fields)))
     return JudgePrompt(messages[0 if system else 1 :], any(was_cut for _, was_cut in parts))
@@ -65,9 +69,8 @@ def _conversation(instruction: Instruction) -> str:
 
 
 @functools.cache
-def _shipped(scores_only: bool) -> tuple[str, str]:
-    name = "judge_scores_only.txt" if scores_only else "judge.txt"
-    return _parts((resources.files("tapir.prompts") / name).read_text(encoding="utf-8"))
+def _shipped(form: Form) -> tuple[str, str]:
+    return _parts((resources.files("tapir.prompts") / SHIPPED[form]).read_text(encoding="utf-8"))
 
 
 def _parts(template: str) -> tuple[str, str]:

@@ -252,12 +252,11 @@ def _request(pair: Pair, order: Order, sample: int, plan: JudgePlan, *, fresh: b
     first, second = pair.student_text, pair.teacher_text
     if order == "teacher_first":
         first, second = second, first
-    soft = plan.asking == "soft"
     messages, was_cut = judge_messages(
         pair.instruction,
         first,
         second,
-        scores_only=soft,
+        form="scores_only" if plan.asking == "soft" else plan.asking,
         template=plan.template,
         max_answer_chars=plan.max_answer_chars,
     )

@@ -16,9 +16,16 @@ from tapir.models.calls import Request, Sampling
 from tapir.models.engine import Caller
 from tapir.models.ledger import Ledger
 from tapir.stages.seeds import load_pool
-from tapir.types import Message, Receipt
+from tapir.training.folder import Allowed
+from tapir.training.launch import dry_start
+from tapir.training.preflight import Preview
+from tapir.types import Example, Message, Receipt
 
 NEEDED_DISK_GB = 5
+LOOKED_AT = 256
+"""Examples that the training preflight encodes; what it guards shows in the first few."""
+STAND_IN = "Here is an answer."
+"""In the place of an answer that the teacher has yet to give."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +33,13 @@ class Finding:
     what: str
     ok: bool
     remedy: str = ""
+    preview: Preview | None = None
+    """One example as it would be trained."""
 
 
 def examine(recipe: Recipe) -> list[Finding]:
     """Every check; one that fails does not hide the next."""
-    return [finding for check in (_extras, _disk, _pool, _held_out, _models) for finding in check(recipe)]
+    return [finding for check in (_extras, _disk, _pool, _held_out, _models, _training) for finding in check(recipe)]
 
 
 def _tried(what: str, attempt: Callable[[], str]) -> Finding:
@@ -124,3 +133,53 @@ def _local(model: Model) -> str:
     from tapir.models.resolve import resolve
 
     return str(resolve(model))
+
+
+def _training(recipe: Recipe) -> Iterator[Finding]:
+    """What every training looks at before its first step: template, end of turn, stops, lengths (ours)."""
+    if recipe.train.launcher == "accelerate" and recipe.train.accelerate_config:
+        yield _tried(f"accelerate config {recipe.train.accelerate_config}", lambda: _dry_start(recipe))
+    student = recipe.models.resolved("student")
+    folder = _here(student)
+    if folder is None or importlib.util.find_spec("transformers") is None or recipe.seeds.source.startswith("hub:"):
+        yield Finding("training preflight (made when the run starts: weights or pool are not here yet)", True)
+        return
+    from tapir.training.prepare import prepare
+
+    allowed = Allowed(student.trust_remote_code, student.allow_pickle)
+    try:
+        examples = _examples(recipe)
+        _, encoded, preview = prepare(folder, examples, recipe.train, template=student.chat_template, allowed=allowed)
+    except TapirError as error:
+        yield Finding("training preflight", False, str(error))
+        return
+    tokens = f"{encoded.trained_tokens} trained tokens in {len(encoded.rows)} of {len(examples)} examples"
+    yield Finding(f"training preflight: {tokens}", True, preview=preview)
+
+
+def _dry_start(recipe: Recipe) -> str:
+    made = dry_start(recipe.train, Path("job"))
+    return f"accelerate takes it ({len(made)} settings)"
+
+
+def _examples(recipe: Recipe) -> list[Example]:
+    """The pool as it would be trained; answers that are still to come are stood in for."""
+    pool = load_pool(recipe.seeds, seed=recipe.seed, receipt=Receipt("seeds"))
+    return [
+        Example(
+            (*i.messages(), Message("assistant", pool.answers.get(i.id) or STAND_IN)), i.id, i.task or "", hard=False
+        )
+        for i in pool.instructions[:LOOKED_AT]
+    ]
+
+
+def _here(model: Model) -> Path | None:
+    """The local model's folder, if it needs no fetching."""
+    from tapir.models.catalogue import catalogue, local_folder
+
+    if model.kind != "local":
+        return None
+    entry = catalogue().get(model.model)
+    if entry is not None:
+        return local_folder(entry)
+    return Path(model.model) if Path(model.model).is_dir() else None

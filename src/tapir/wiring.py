@@ -32,6 +32,8 @@ from tapir.stages.judge import Asking, JudgePlan
 from tapir.stages.seeds import evaluation_texts
 from tapir.store.rundir import RunDir, Step, fingerprint, write_json, write_text
 from tapir.tasks import Taxonomy, load_taxonomy
+from tapir.training.resident import Resident
+from tapir.training.result import StepLog
 from tapir.types import Instruction, Receipt
 
 TOOLS = "tools"
@@ -72,6 +74,8 @@ class Progress:
 
     def show(self, example: str) -> None: ...
 
+    def trained(self, step: StepLog) -> None: ...
+
     def fetching(self, done_bytes: int, total_bytes: int, what: str) -> None: ...
 
 
@@ -92,6 +96,8 @@ class Session:
     """Under which the ledger counts what this run spends."""
     usage: Usage = field(default_factory=Usage)
     """What the step under way has asked of models so far."""
+    resident: Resident = field(default_factory=Resident)
+    """The student trained last, as far as it can stay in memory."""
     _keys: list[str] = field(default_factory=lambda: list[str]())
     _loaded: list[BatchBackend] = field(default_factory=lambda: list[BatchBackend]())
     _callers: dict[str, Caller] = field(default_factory=lambda: dict[str, Caller]())
@@ -230,7 +236,8 @@ class Session:
         from tapir.models.local_hf import answer_nll
 
         self.close_models()
-        return answer_nll(folder, [(i.messages(), text) for i, text in pairs], self.model("student"))
+        spoken = [(i.messages(), text) for i, text in pairs]
+        return answer_nll(folder, spoken, self.model("student"), kept=self.resident.lend(folder))
 
     def close_models(self) -> None:
         """Put every loaded model away."""

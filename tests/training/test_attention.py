@@ -11,8 +11,8 @@ from training_rows import examples, settings
 from transformers import AutoModelForCausalLM, MistralConfig, MistralForCausalLM
 
 from tapir.training.attention import SEGMENTED, attend_by_segment
+from tapir.training.resident import Resident
 from tapir.training.sft import train_round
-from tapir.training.weights import Resident
 
 POSITIONS = torch.tensor([[0, 1, 2, 0, 1, 2, 3]])
 

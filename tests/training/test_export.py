@@ -13,9 +13,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config, Qwen2
 
 from tapir.errors import DataError, ModelError
 from tapir.training.cards import CardFacts, CardRound, data_card, model_card
-from tapir.training.export import export_dataset, export_safetensors, serve_line, verify
+from tapir.training.export import export_dataset, export_safetensors, serve_line
 from tapir.training.gguf_export import export_gguf
 from tapir.training.sft import train_round
+from tapir.training.verify import verify
 from tapir.types import Example, Message
 
 PROMPTS = [example(n).messages[:-1] for n in range(5)]
@@ -31,7 +32,7 @@ def trained(student: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_an_export_in_full_precision_answers_every_prompt_as_the_run_does(trained: Path, tmp_path: Path):
     export_safetensors(trained, tmp_path / "out", dtype="float32", card="# card\n")
     found = verify(trained, tmp_path / "out", PROMPTS, max_tokens=16)
-    assert (found.prompts, found.same, found.differing) == (5, 5, ())
+    assert (found.prompts, found.spelt_alike, found.same, found.differing, found.sound) == (5, 5, 5, (), True)
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert {"model.safetensors", "chat_template.jinja", "generation_config.json", "README.md"} <= names
     assert "tapir_training.json" not in names

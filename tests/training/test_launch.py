@@ -5,10 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from training_rows import examples, settings
+import torch
+from accelerate import FullyShardedDataParallelPlugin
+from training_rows import examples, nll_by_hand, settings
+from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from tapir.config import Train
 from tapir.errors import DataError, RecipeError
+from tapir.training.folder import Allowed
 from tapir.training.launch import SHIPPED, Job, child_error, command, dry_start, main, train
 from tapir.training.result import StepLog
 
@@ -31,6 +35,19 @@ def test_two_processes_have_the_losses_and_gradients_of_one_on_the_same_global_b
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
 
 
+def test_two_processes_with_lora_and_packing_have_the_weighted_loss_computed_by_hand(
+    student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    easy, hard, easy_tokens, hard_tokens = nll_by_hand(student)
+    steps: list[StepLog] = []
+    given = settings(batch=6, method="lora", packing=True, launcher="accelerate")
+    rows = examples(6, weights=(0.7, 0.3))
+    train(student, rows, tmp_path / "out", given, seed=1, processes=2, progress=steps.append)
+    assert steps[0].loss == pytest.approx((0.7 * easy + 0.3 * hard) / (easy_tokens + hard_tokens), rel=1e-5)
+    assert (steps[0].hard, steps[0].easy) == pytest.approx((hard / hard_tokens, easy / easy_tokens), rel=1e-5)
+
+
 def test_a_child_leaves_its_error_for_the_parent_to_raise(student: Path, tmp_path: Path):
     (tmp_path / "out").mkdir()
     Job(student, tmp_path / "out", tmp_path / "log", settings(), 1, None).write(tmp_path / "job", examples(2))
@@ -46,7 +63,15 @@ def test_a_child_that_died_without_a_word_is_reported_by_its_exit_code(tmp_path:
 
 
 def test_a_job_is_read_as_it_was_written(tmp_path: Path):
-    job = Job(tmp_path / "student", tmp_path / "out", tmp_path / "log", settings(packing=True), 7, "chatml")
+    job = Job(
+        tmp_path / "student",
+        tmp_path / "out",
+        tmp_path / "log",
+        settings(packing=True),
+        7,
+        "chatml",
+        Allowed(pickle=True),
+    )
     job.write(tmp_path / "job", examples(3))
     assert Job.read(tmp_path / "job") == (job, examples(3))
 
@@ -56,6 +81,30 @@ def test_a_shipped_config_passes_accelerates_own_checks_for_eight_gpus(name: str
     made = dry_start(Train(launcher="accelerate", accelerate_config=name), tmp_path)
     assert made["ACCELERATE_MIXED_PRECISION"] == "bf16"
     assert made["ACCELERATE_USE_FSDP" if name == "fsdp" else "ACCELERATE_USE_DEEPSPEED"] == "true"
+
+
+SIZES: dict[str, dict[str, int]] = {
+    "7B": {"num_hidden_layers": 28, "hidden_size": 3584, "intermediate_size": 18944, "num_attention_heads": 28,
+           "num_key_value_heads": 4, "vocab_size": 152064},
+    "14B": {"num_hidden_layers": 48, "hidden_size": 5120, "intermediate_size": 13824, "num_attention_heads": 40,
+            "num_key_value_heads": 8, "vocab_size": 152064},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_fsdp_config_shards_every_layer_and_leaves_room_on_eight_gpus_of_80_gb(
+    size: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for name, value in dry_start(Train(launcher="accelerate", accelerate_config="fsdp"), tmp_path).items():
+        monkeypatch.setenv(name, value)
+    with torch.device("meta"):
+        model = Qwen2ForCausalLM(Qwen2Config(**SIZES[size]))
+    plugin = FullyShardedDataParallelPlugin()
+    plugin.set_auto_wrap_policy(model)
+    wrapped = plugin.auto_wrap_policy.keywords["transformer_layer_cls"]
+    assert sum(type(module) in wrapped for module in model.modules()) == SIZES[size]["num_hidden_layers"]
+    # Weights, gradients and both moments of AdamW in float32, over eight GPUs; the rest is for activations.
+    assert sum(p.numel() for p in model.parameters()) * 16 / 8 < 0.5 * 80e9
 
 
 def test_a_config_that_accelerate_refuses_is_named(tmp_path: Path):

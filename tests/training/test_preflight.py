@@ -43,6 +43,7 @@ def test_a_sound_set_passes_and_shows_its_first_example(tmp_path: Path):
     shown = preflight(examples(4), rows, form, max_truncated=0, stop_ids=[END])
     assert shown.spans[-1] == Span("The answer is 0, .<|im_end|>", trained=True)
     assert shown.coloured().endswith("assistant\n\x1b[32mThe answer is 0, .<|im_end|>\x1b[0m")
+    assert shown.marked().endswith("assistant\n⟦The answer is 0, .<|im_end|>⟧")
 
 
 def test_control_characters_of_a_text_are_shown_not_sent():
@@ -65,7 +66,7 @@ def test_a_cut_answer_need_not_end(tmp_path: Path):
 
 
 def test_an_example_without_a_trained_token_is_refused_by_its_id():
-    with pytest.raises(ModelError, match="example x has no trained token"):
+    with pytest.raises(ModelError, match="example x has no trained token; give it an answer or leave it out"):
         check_trained([encoded(4), replace(encoded(4), labels=(UNTRAINED,) * 4)])
 
 
@@ -77,14 +78,19 @@ def test_more_over_long_examples_than_allowed_are_refused_with_both_remedies():
 
 
 def test_an_empty_set_is_refused():
-    with pytest.raises(ModelError, match="no example"):
+    with pytest.raises(ModelError, match=r"no example.*give the round more data"):
         check_lengths(EncodedSet(), 1.0)
 
 
 def test_a_doubled_beginning_of_text_is_refused():
-    check_specials([encoded(4)], bos_id=10)
+    check_specials([encoded(4)], 10, END)
     with pytest.raises(ModelError, match=r"twice.*add_bos_token"):
-        check_specials([replace(encoded(4), input_ids=(10, 10, 11, 12))], bos_id=10)
+        check_specials([replace(encoded(4), input_ids=(10, 10, 11, 12))], 10, END)
+
+
+def test_a_doubled_end_of_turn_is_refused():
+    with pytest.raises(ModelError, match=r"end-of-turn token twice; take the token's text out of the answer"):
+        check_specials([replace(encoded(4), labels=(UNTRAINED, 9, END, END))], None, END)
 
 
 def test_a_generation_that_stops_elsewhere_is_refused():
@@ -100,7 +106,7 @@ def test_a_student_whose_generation_config_stops_elsewhere_is_refused_before_tra
     shutil.copytree(student, wrong)
     config = wrong / "generation_config.json"
     config.write_text(config.read_text().replace('"eos_token_id": 2', '"eos_token_id": 0'))
-    with pytest.raises(ModelError, match="generation stops on"):
+    with pytest.raises(ModelError, match=r"generation stops on.*add it to eos_token_id"):
         train_round(wrong, examples(4), tmp_path / "out", settings(), seed=1)
     assert not (tmp_path / "out").exists()
 
@@ -110,7 +116,7 @@ def test_masking_by_pad_id_is_found_where_pad_is_the_end_of_turn(tmp_path: Path)
     batch = Collator(rows, Groups(rows), pad_id=END, packed=False)([{"rows": [0, 1]}])
     check_collated(rows, batch, END)
     masked = torch.where(batch["input_ids"] == END, UNTRAINED, batch["labels"])
-    with pytest.raises(ModelError, match="2 of 4 trained tokens were masked"):
+    with pytest.raises(ModelError, match=r"2 of 4 trained tokens were masked.*a pad token of its own"):
         check_collated(rows, {"labels": masked}, END)
 
 
@@ -134,7 +140,7 @@ THINKING = CHATML.replace("assistant\\n' }}{%- endif %}", "assistant\\n<think>\\
 
 
 def test_a_template_that_opens_an_answer_otherwise_than_it_writes_one_is_refused(tmp_path: Path):
-    with pytest.raises(ModelError, match="opens an answer otherwise"):
+    with pytest.raises(ModelError, match=r"opens an answer otherwise.*chat_template: chatml"):
         check_prompt((Message("user", "What is the sea?"),), chat(tmp_path, THINKING))
 
 
@@ -142,7 +148,7 @@ def test_a_template_that_a_server_would_spell_otherwise_is_refused(tmp_path: Pat
     form = chat(tmp_path)
     trained = form.prompt_ids((Message("user", "q"),))
     form.prompt_ids = lambda messages, prefill="": trained[:-1]  # pyright: ignore
-    with pytest.raises(ModelError, match="differ between training and a server"):
+    with pytest.raises(ModelError, match=r"differ between training and a server.*chat_template: chatml"):
         check_prompt((Message("user", "q"),), form)
 
 

@@ -5,22 +5,30 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from training_rows import example, examples, settings
+from training_rows import example, examples, nll_by_hand, settings
 from transformers import AutoModelForCausalLM
 
+from tapir.config import Model
 from tapir.errors import DataError, ModelError
 from tapir.models.chat_template import ChatFormat, load_tokenizer
-from tapir.training.encode import UNTRAINED, encode
+from tapir.models.local_hf import answer_nll
+from tapir.training import weights
+from tapir.training.folder import Allowed, stop_ids
+from tapir.training.resident import Resident
 from tapir.training.result import StepLog, read_log, read_result
 from tapir.training.sft import LOG_NAME, train_round
-from tapir.training.weights import Resident, old_names_allowed, stop_ids
+from tapir.training.weights import old_names_allowed
 
 EASY, HARD = 0.7, 0.3
 FORMS: dict[str, dict[str, Any]] = {
@@ -59,22 +67,6 @@ def indifferent(student: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return folder
 
 
-def nll_by_hand(student: Path) -> tuple[float, float, int, int]:
-    """Summed NLL and trained tokens of the easy and the hard examples, one at a time, with full logits."""
-    model = AutoModelForCausalLM.from_pretrained(student, dtype=torch.float32)
-    chat = ChatFormat(load_tokenizer(student))
-    nll, count = [0.0, 0.0], [0, 0]
-    for given in examples(6):
-        row = encode(given, chat)
-        with torch.no_grad():
-            log_p = model(torch.tensor([row.input_ids])).logits[0].double().log_softmax(-1)
-        for place, label in enumerate(row.labels[1:]):
-            if label != UNTRAINED:
-                nll[given.hard] -= float(log_p[place, label])
-                count[given.hard] += 1
-    return nll[0], nll[1], count[0], count[1]
-
-
 def test_a_token_of_an_indifferent_student_costs_its_weight_times_ln_vocabulary(indifferent: Path, tmp_path: Path):
     easy, hard = nll_by_hand(indifferent)[2:]
     vocabulary = json.loads((indifferent / "config.json").read_text())["vocab_size"]
@@ -91,6 +83,15 @@ def test_the_loss_is_weighted_nll_over_the_unweighted_count(form: str, student: 
     assert step.loss == pytest.approx((EASY * easy + HARD * hard) / (easy_tokens + hard_tokens), rel=1e-5)
     assert step.easy == pytest.approx(easy / easy_tokens, rel=1e-5)
     assert step.hard == pytest.approx(hard / hard_tokens, rel=1e-5)
+
+
+@pytest.mark.parametrize("form", ["one micro-batch", "accumulated unevenly", "packed", "LoRA", "LoRA, packed"])
+def test_mixed_by_proportion_the_loss_is_the_plain_mean_over_all_trained_tokens(
+    form: str, student: Path, tmp_path: Path
+):
+    easy, hard, easy_tokens, hard_tokens = nll_by_hand(student)
+    step = first_step(student, tmp_path / "out", weights=(1.0, 1.0), **FORMS[form])
+    assert step.loss == pytest.approx((easy + hard) / (easy_tokens + hard_tokens), rel=1e-5)
 
 
 def test_the_gradient_is_the_same_in_every_form_of_full_training(student: Path, tmp_path: Path):
@@ -150,6 +151,23 @@ def test_a_killed_training_goes_on_and_ends_in_the_same_bits(changes: dict[str, 
     assert len(curves[0]) == 6
 
 
+def test_a_training_that_was_really_killed_goes_on_and_ends_in_the_same_bits(student: Path, tmp_path: Path):
+    worker = Path(__file__).parent / "killed_training.py"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    died = subprocess.run(
+        [sys.executable, str(worker), str(student), str(tmp_path / "killed")], env=environment, check=False
+    )
+    assert died.returncode == -signal.SIGKILL
+    given = settings(epochs=2, save_every=2)
+    result = train_round(student, examples(12), tmp_path / "killed", given, seed=1)
+    train_round(student, examples(12), tmp_path / "undisturbed", given, seed=1)
+    assert result.resumed_at == 4
+    assert bits(tmp_path / "killed") == bits(tmp_path / "undisturbed")
+    curves = [[(s.step, s.loss) for s in read_log(tmp_path / n / LOG_NAME)] for n in ("undisturbed", "killed")]
+    assert curves[0] == curves[1]
+    assert [step for step, _ in curves[1]] == [1, 2, 3, 4, 5, 6]
+
+
 def test_a_checkpoint_of_other_settings_is_not_gone_on_from(student: Path, tmp_path: Path):
     def kill(step: StepLog) -> None:
         if step.step == 2:
@@ -161,23 +179,32 @@ def test_a_checkpoint_of_other_settings_is_not_gone_on_from(student: Path, tmp_p
     assert train_round(student, examples(12), tmp_path / "out", changed, seed=1).resumed_at == 0
 
 
-def test_a_disk_that_fills_up_leaves_the_last_whole_checkpoint(
-    student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    write = torch.save
+@pytest.mark.parametrize("name", ["optimizer.pt", "model.safetensors", "trainer_state.json"])
+def test_a_disk_that_fills_up_leaves_the_last_whole_checkpoint(name: str, student: Path, tmp_path: Path):
+    work = tmp_path / ".out.training"
 
-    def full(value: Any, path: Any, *args: Any, **more: Any) -> None:
-        if "checkpoint-2" in str(path):
-            raise OSError(28, "No space left on device")
-        write(value, path, *args, **more)
+    def fill(step: StepLog) -> None:
+        if step.step == 2:
+            (work / "checkpoint-2").mkdir()
+            (work / "checkpoint-2" / name).symlink_to("/dev/full")
 
     given = settings(save_every=1)
-    with monkeypatch.context() as disk:
-        disk.setattr(torch, "save", full)
-        with pytest.raises(DataError, match="checkpoint-1 is whole"):
-            train_round(student, examples(12), tmp_path / "out", given, seed=1)
-    assert [p.name for p in (tmp_path / ".out.training").glob("checkpoint-*")] == ["checkpoint-1"]
+    with pytest.raises(DataError, match=r"No space left|file write failed.*checkpoint-1 is whole.*Make room"):
+        train_round(student, examples(12), tmp_path / "out", given, seed=1, progress=fill)
+    assert [path.name for path in work.glob("checkpoint-*")] == ["checkpoint-1"]
     assert train_round(student, examples(12), tmp_path / "out", given, seed=1).resumed_at == 1
+
+
+def test_a_disk_that_fills_up_at_the_very_end_leaves_the_last_whole_checkpoint(student: Path, tmp_path: Path):
+    def fill(step: StepLog) -> None:
+        if step.step == step.steps:
+            (tmp_path / ".out.training" / "student").mkdir()
+            (tmp_path / ".out.training" / "student" / "model.safetensors").symlink_to("/dev/full")
+
+    given = settings(save_every=2)
+    with pytest.raises(DataError, match=r"checkpoint-2 is whole.*Make room"):
+        train_round(student, examples(12), tmp_path / "out", given, seed=1, progress=fill)
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_student_is_whole_and_holds_no_pickle(student: Path, tmp_path: Path):
@@ -216,12 +243,51 @@ def test_a_base_model_is_saved_with_the_template_it_was_trained_on_and_stops_on_
     assert ChatFormat(tokenizer).end_of_turn_id in stop_ids(tmp_path / "out")
 
 
-def test_a_resident_model_gives_the_bits_of_one_read_from_disk(student: Path, tmp_path: Path):
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"packing": True, "gradient_checkpointing": True},
+        {"precision": "bfloat16"},
+        {"method": "lora", "lora": {"r": 4, "dropout": 0.1}},
+    ],
+    ids=["full", "packed, checkpointing", "bf16 arithmetic", "LoRA with dropout"],
+)
+def test_a_resident_model_gives_the_bits_of_one_read_from_disk(changes: dict[str, Any], student: Path, tmp_path: Path):
+    resident, given = Resident(), settings(**changes)
+    train_round(student, examples(6), tmp_path / "one", given, seed=1, resident=resident)
+    assert resident.lend(tmp_path / "one") is not None
+    train_round(tmp_path / "one", examples(9), tmp_path / "kept", given, seed=2, resident=resident)
+    assert resident.lend(tmp_path / "one") is None
+    train_round(tmp_path / "one", examples(9), tmp_path / "read", given, seed=2)
+    assert bits(tmp_path / "kept") == bits(tmp_path / "read")
+
+
+def test_likelihoods_by_a_resident_model_are_those_by_its_folder(student: Path, tmp_path: Path):
     resident = Resident()
     train_round(student, examples(6), tmp_path / "one", settings(), seed=1, resident=resident)
-    train_round(tmp_path / "one", examples(9), tmp_path / "kept", settings(), seed=2, resident=resident)
-    train_round(tmp_path / "one", examples(9), tmp_path / "read", settings(), seed=2)
-    assert bits(tmp_path / "kept") == bits(tmp_path / "read")
+    pairs = [(e.messages[:-1], e.answer) for e in examples(5)]
+    model = Model(kind="local", model="student")
+    kept = answer_nll(tmp_path / "one", pairs, model, kept=resident.lend(tmp_path / "one"))
+    assert kept == answer_nll(tmp_path / "one", pairs, model)
+
+
+def test_weights_rounded_to_bf16_beside_adapters_do_not_stay_in_memory(student: Path, tmp_path: Path):
+    resident = Resident()
+    given = settings(method="lora", precision="bfloat16")
+    train_round(student, examples(6), tmp_path / "one", given, seed=1, resident=resident)
+    assert resident.lend(tmp_path / "one") is None
+
+
+def test_a_model_stays_only_where_there_is_room_and_its_files_are_the_same(student: Path, tmp_path: Path):
+    shutil.copytree(student, tmp_path / "copy")
+    model = AutoModelForCausalLM.from_pretrained(student)
+    small, large = Resident(most_bytes=1000), Resident()
+    small.keep(tmp_path / "copy", model)
+    large.keep(tmp_path / "copy", model)
+    assert (small.lend(tmp_path / "copy"), large.lend(tmp_path / "copy")) == (None, model)
+    (tmp_path / "copy" / "model.safetensors").touch()
+    assert large.lend(tmp_path / "copy") is None
 
 
 def test_the_outcome_reports_realised_shares_and_what_was_dropped(student: Path, tmp_path: Path):
@@ -240,11 +306,45 @@ def test_a_folder_that_is_there_is_not_overwritten(student: Path, tmp_path: Path
         train_round(student, examples(2), tmp_path / "out", settings(), seed=1)
 
 
-def test_pickled_weights_are_refused(student: Path, tmp_path: Path):
-    shutil.copytree(student, tmp_path / "pickled")
-    (tmp_path / "pickled" / "model.safetensors").rename(tmp_path / "pickled" / "pytorch_model.bin")
-    with pytest.raises(ModelError, match="no safetensors"):
-        train_round(tmp_path / "pickled", examples(2), tmp_path / "out", settings(), seed=1)
+def test_pickled_weights_need_the_recipes_word_and_are_saved_as_safetensors(student: Path, tmp_path: Path):
+    pickled = tmp_path / "pickled"
+    shutil.copytree(student, pickled)
+    torch.save(load_file(pickled / "model.safetensors"), pickled / "pytorch_model.bin")
+    (pickled / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"no safetensors.*models\.student\.allow_pickle"):
+        train_round(pickled, examples(4), tmp_path / "out", settings(), seed=1)
+    train_round(pickled, examples(4), tmp_path / "out", settings(), seed=1, allowed=Allowed(pickle=True))
+    train_round(student, examples(4), tmp_path / "safe", settings(), seed=1)
+    assert bits(tmp_path / "out") == bits(tmp_path / "safe")
+
+
+OWN_CODE = """
+from transformers import LlamaConfig, LlamaForCausalLM
+class OwnConfig(LlamaConfig):
+    model_type = "own"
+class OwnModel(LlamaForCausalLM):
+    config_class = OwnConfig
+"""
+
+
+def test_code_beside_the_weights_runs_only_by_the_recipes_word(
+    student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    # Where transformers copies such code to; the user's own cache must not know of it.
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.syspath_prepend(tmp_path / "modules")
+    own = tmp_path / "own"
+    shutil.copytree(student, own)
+    (own / "own_model.py").write_text(OWN_CODE)
+    config = json.loads((own / "config.json").read_text()) | {
+        "model_type": "own",
+        "architectures": ["OwnModel"],
+        "auto_map": {"AutoConfig": "own_model.OwnConfig", "AutoModelForCausalLM": "own_model.OwnModel"},
+    }
+    (own / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match="own"):
+        weights.load(own, settings())
+    assert type(weights.load(own, settings(), Allowed(remote_code=True))).__name__ == "OwnModel"
 
 
 def test_a_loss_that_is_no_number_stops_the_training(student: Path, tmp_path: Path):

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import torch
+from transformers import AutoModelForCausalLM
+
 from tapir.config import Train
-from tapir.training.encode import UNTRAINED, Encoded
+from tapir.models.chat_template import ChatFormat, load_tokenizer
+from tapir.training.encode import UNTRAINED, Encoded, encode
 from tapir.types import Example, Message
 
 
@@ -48,3 +53,19 @@ def settings(**changes: Any) -> Train:
         "precision": "float32",
     }
     return Train.model_validate(base | changes)
+
+
+def nll_by_hand(student: Path) -> tuple[float, float, int, int]:
+    """Summed NLL and trained tokens of six easy and hard examples, one at a time, with full logits."""
+    model = AutoModelForCausalLM.from_pretrained(student, dtype=torch.float32)
+    chat = ChatFormat(load_tokenizer(student))
+    nll, count = [0.0, 0.0], [0, 0]
+    for given in examples(6):
+        row = encode(given, chat)
+        with torch.no_grad():
+            log_p = model(torch.tensor([row.input_ids])).logits[0].double().log_softmax(-1)
+        for place, label in enumerate(row.labels[1:]):
+            if label != UNTRAINED:
+                nll[given.hard] -= float(log_p[place, label])
+                count[given.hard] += 1
+    return nll[0], nll[1], count[0], count[1]

@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from tapir.cli import data, diff, evaluate, judge, ledger, models, run, show, stage
+from tapir.cli import chat, data, diff, evaluate, export, judge, ledger, models, run, show, stage
 from tapir.errors import TapirError
 
 app = typer.Typer(
@@ -25,6 +25,8 @@ data.register(app)
 diff.register(app)
 judge.register(app)
 show.register(app)
+chat.register(app)
+export.register(app)
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(models.app, name="models")
 app.add_typer(ledger.app, name="ledger")

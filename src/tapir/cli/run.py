@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from importlib import resources
 from pathlib import Path
 from typing import Annotated
@@ -49,10 +50,14 @@ def doctor(recipe: Source, sets: Assignments = [], as_json: AsJson = False) -> N
     """Check that everything the recipe needs is there; each problem comes with its remedy."""
     findings = checking.examine(load_recipe(recipe, sets))
     if as_json:
-        print(json.dumps([{"what": f.what, "ok": f.ok, "remedy": f.remedy} for f in findings]))
+        rows = [{"what": f.what, "ok": f.ok, "remedy": f.remedy} for f in findings]
+        shown = [f.preview.marked() if f.preview else None for f in findings]
+        print(json.dumps([row | ({"example": text} if text else {}) for row, text in zip(rows, shown, strict=True)]))
     else:
         for f in findings:
             print(f"{'ok     ' if f.ok else 'PROBLEM'} {f.what}" + (f": {f.remedy}" if f.remedy else ""))
+            if f.preview:
+                print(f.preview.coloured() if sys.stdout.isatty() else f.preview.marked())
     if not all(f.ok for f in findings):
         raise typer.Exit(1)
 

@@ -232,9 +232,9 @@ def train(examples: Path, student: Path, out: Out, recipe: Recipe, sets: Sets = 
             _rows(examples, Example),
             out,
             session.recipe.train,
-            template=session.model("student").chat_template,
+            student=session.model("student"),
             seed=session.recipe.seed,
-            say=session.progress.advance,
+            trained=session.progress.trained,
             show=session.progress.show,
             receipt=receipt,
         )

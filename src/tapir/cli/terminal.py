@@ -22,6 +22,7 @@ from rich.progress import (
 )
 
 from tapir.models.calls import Reply, Usage
+from tapir.training.result import Pace, StepLog
 from tapir.wiring import Progress as Listener
 
 _CONTROL = re.compile(
@@ -37,6 +38,8 @@ def printable(text: str) -> str:
     return _CONTROL.sub("", text)
 
 
+QUIET_S = 30
+"""Between two lines about a training that goes on, where there is no bar."""
 HEADER = f"{'stage':<30}{'rows':>7}{'dropped':>9}{'calls':>7}{'cached':>8}{'replayed':>10}{'seconds':>9}"
 
 
@@ -52,8 +55,10 @@ class TerminalProgress(Listener):
         self._shown = 0.0
         self._expected = 0
         self._fetched = ("", -1)
+        self._pace = Pace()
 
     def start(self, place: str, total: int | None) -> None:
+        self._pace, self._shown = Pace(), time.monotonic()
         if not self.console.is_terminal:
             return
         self._bar = Progress(
@@ -88,6 +93,15 @@ class TerminalProgress(Listener):
     def advance(self, done: int, note: str = "") -> None:
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=done, note=note)
+
+    def trained(self, step: StepLog) -> None:
+        """A training's bar; where there is no terminal, a line now and then, so that a log shows it is alive."""
+        note = self._pace.observe(step)
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=step.step, total=step.steps, note=note)
+        elif time.monotonic() - self._shown >= QUIET_S:
+            self._shown = time.monotonic()
+            self.say(f"  step {step.step} of {step.steps}: {note}")
 
     def show(self, example: str) -> None:
         """One example as it will be trained, with colours where there are any; its own text is already harmless."""

@@ -21,8 +21,11 @@ LOGIT_BYTES = 1 << 29
 """Likelihoods take the logits of every position; a batch is cut so that they stay below this."""
 
 
-def load_weights(folder: Path, model: Model) -> Any:
-    """The model of a folder, ready to run; code and pickles in it are refused unless the recipe allows them."""
+def load_weights(folder: Path, model: Model, kept: Any = None) -> Any:
+    """The model of a folder, ready to run; code and pickles in it are refused unless the recipe allows them.
+
+    `kept`, the same weights in memory, is taken instead where it is what would be loaded, to the bit.
+    """
     import torch
     from transformers import AutoModelForCausalLM
     from transformers.utils.logging import disable_progress_bar
@@ -32,14 +35,22 @@ def load_weights(folder: Path, model: Model) -> Any:
     # bfloat16 is slower than float32 on CPUs without AMX, and int8 is another engine's business.
     plain = "float32" if device == "cpu" else "bfloat16"
     dtype = plain if model.dtype in ("auto", "int8") else model.dtype
+    wanted = getattr(torch, dtype)
+    if kept is not None and (kept.dtype, kept.device.type, _kernel(kept)) == (wanted, device, "sdpa"):
+        return kept.eval()
     loaded: Any = AutoModelForCausalLM.from_pretrained(
         str(folder),
-        dtype=getattr(torch, dtype),
+        dtype=wanted,
         trust_remote_code=model.trust_remote_code,
-        use_safetensors=not model.allow_pickle,
+        # False would refuse safetensors, which trained students always are.
+        use_safetensors=None if model.allow_pickle else True,
         local_files_only=True,
     )
     return loaded.to(device).eval()
+
+
+def _kernel(loaded: Any) -> str:
+    return str(loaded.config._attn_implementation)
 
 
 @dataclass(slots=True)
@@ -141,11 +152,16 @@ def _draw(scores: Any, sampling: Sampling, chance: Any) -> int:
     return int(order[torch.multinomial(ranked, 1, generator=chance)])
 
 
-def answer_nll(folder: Path, pairs: Sequence[tuple[tuple[Message, ...], str]], model: Model) -> list[tuple[float, int]]:
-    """Sum of negative log-likelihoods of each answer's tokens (its end included) given its prompt, and their number."""
+def answer_nll(
+    folder: Path, pairs: Sequence[tuple[tuple[Message, ...], str]], model: Model, *, kept: Any = None
+) -> list[tuple[float, int]]:
+    """Sum of negative log-likelihoods of each answer's tokens (its end included) given its prompt, and their number.
+
+    `kept` may be the folder's model, if it is in memory.
+    """
     import torch
 
-    loaded, speech = load_weights(folder, model), Speech.of(folder, model.chat_template)
+    loaded, speech = load_weights(folder, model, kept), Speech.of(folder, model.chat_template)
     spelled = [(speech.chat.prompt_ids(messages), speech.chat.answer_ids(text)) for messages, text in pairs]
     found: dict[int, float] = {}
     with torch.inference_mode():

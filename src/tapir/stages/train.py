@@ -6,8 +6,12 @@ import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from tapir.config import Train
+from tapir.config import Model, Train
 from tapir.store.rundir import write_json
+from tapir.training import launch
+from tapir.training.folder import Allowed
+from tapir.training.resident import Resident
+from tapir.training.result import StepLog
 from tapir.types import Answer, Example, Instruction, Message, Receipt
 
 LINK = "student.json"
@@ -40,29 +44,30 @@ def train(
     folder: Path,
     settings: Train,
     *,
-    template: str | None,
+    student: Model,
     seed: int,
-    say: Callable[[int, str], None],
+    trained: Callable[[StepLog], None],
     show: Callable[[str], None],
     receipt: Receipt,
+    resident: Resident | None = None,
 ) -> None:
     """Fine-tune `start` on the examples into `folder`; over-long rows are counted in the receipt.
 
-    `show` gets one example with its trained tokens marked, before the first step.
+    `student` says how the model is spelt and what its files may do. `show` gets one example with its trained tokens
+    marked, before the first step; `resident` may hold the weights of `start`, and holds those of `folder` afterwards.
     """
-    # Here, not above: torch is heavy, and most commands never train.
-    from tapir.training import launch
-
     result = launch.train(
         start,
         examples,
         folder,
         settings,
         seed=seed,
-        template=template,
-        progress=lambda log: say(log.step, f"of {log.steps} steps, loss {log.loss:.3f}"),
+        template=student.chat_template,
+        allowed=Allowed(remote_code=student.trust_remote_code, pickle=student.allow_pickle),
+        progress=trained,
         show=show,
         log_path=folder.with_name(f"{folder.name}.log.jsonl"),
+        resident=resident,
     )
     receipt.rows_in = len(examples)
     for reason, count in result.dropped.items():

@@ -1,4 +1,4 @@
-"""What the steps share: reading tables, and the marks that say which settings a step depends on."""
+"""What the steps share: where things lie, reading tables, and the marks that say which settings a step depends on."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import Any, Literal
 
 from tapir.config import Role
 from tapir.curriculum.checks import RunProgram, parse_check, score_check
+from tapir.errors import DataError
 from tapir.stages import seeds as seeding
-from tapir.store.rundir import Step, file_hash
-from tapir.types import Answer, Instruction, Passes
+from tapir.stages.train import weights_of
+from tapir.store.rundir import RunDir, Step, file_hash
+from tapir.types import Answer, Example, Instruction, Passes
 from tapir.wiring import Session
 
 UNIMPORTANT = {"limits", "price_per_million", "api_key_env", "headers_env", "threads", "base_urls", "same_as"}
@@ -71,3 +73,43 @@ def instructions_of(step: Step) -> list[Instruction]:
 
 def answers_of(step: Step, name: str | None = None) -> dict[str, Answer]:
     return {a.instruction_id: a for a in step.read(Answer, name)}
+
+
+def student_place(number: int) -> str:
+    """Where student_`number` lies in a run."""
+    return "round_0/04_student_0" if number == 0 else f"round_{number}/05_student_{number}"
+
+
+def students_of(run: RunDir) -> dict[int, Path]:
+    """The folders of weights of a run's finished students, by round."""
+    found = {0: run.step(student_place(0), "")}
+    found |= {number: run.step(student_place(number), "") for number in _rounds(run)}
+    return {number: weights_of(step.folder) for number, step in sorted(found.items()) if step.receipt() is not None}
+
+
+def _rounds(run: RunDir) -> list[int]:
+    return sorted(int(path.name.removeprefix("round_")) for path in run.root.glob("round_[1-9]*"))
+
+
+def the_student(run: RunDir, number: int | None) -> tuple[int, Path]:
+    """A finished student of the run, by default the last: its round and its folder of weights."""
+    found = students_of(run)
+    wanted = max(found, default=0) if number is None else number
+    if wanted not in found:
+        there = ", ".join(f"student_{n}" for n in found) or "none yet"
+        raise DataError(f"{run.root}: student_{wanted} is not there (finished: {there}); `tapir run` makes it")
+    return wanted, found[wanted]
+
+
+def trained_examples(run: RunDir, number: int | None) -> list[Example]:
+    """What a round was trained on; without a number all rounds' examples, each once, as the last of them had it."""
+    rounds = _rounds(run) if number is None else [number]
+    steps = [run.step(f"round_{r}/04_mix", "") for r in rounds]
+    done = [step for step in steps if step.receipt() is not None]
+    if not done:
+        which = "no round" if number is None else f"round {number}"
+        raise DataError(
+            f"{run.root}: {which} has a training set to export; rounds count from 1, `tapir run` makes them"
+        )
+    rows = (example for step in done for example in step.read(Example))
+    return list({(row.instruction_id, row.answer): row for row in rows}.values())

@@ -119,11 +119,12 @@ def train_student_0(session: Session, pool: Step, answers: Step) -> Step:
             training.easy_examples(instructions_of(pool), answers_of(answers)),
             step.folder,
             recipe.train,
-            template=session.model("student").chat_template,
+            student=session.model("student"),
             seed=recipe.seed,
-            say=session.progress.advance,
+            trained=session.progress.trained,
             show=session.progress.show,
             receipt=receipt,
+            resident=session.resident,
         )
 
     settings = [recipe.student_0, model_mark(session, "student")]

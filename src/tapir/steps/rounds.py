@@ -233,11 +233,12 @@ def train(session: Session, number: int, student: Step, examples: Step) -> Step:
             list(examples.read(Example)),
             step.folder,
             recipe.train,
-            template=session.model("student").chat_template,
+            student=session.model("student"),
             seed=recipe.seed + number,
-            say=session.progress.advance,
+            trained=session.progress.trained,
             show=session.progress.show,
             receipt=receipt,
+            resident=session.resident,
         )
 
     settings = [plain(recipe.train), model_mark(session, "student"), recipe.seed]

@@ -5,8 +5,13 @@ A checkpoint counts only once its marker is written, after everything else in it
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import shutil
+from collections.abc import Generator
 from pathlib import Path
+
+from tapir.errors import DataError
 
 MARKER = "whole"
 PREFIX = "checkpoint-"
@@ -52,3 +57,26 @@ def prepare_work(work: Path, job: str) -> Path | None:
     work.mkdir(parents=True, exist_ok=True)
     note.write_text(job, encoding="utf-8")
     return last_whole(work)
+
+
+def unwritten(path: Path, error: Exception) -> DataError:
+    """The error to raise where a training could not write `path`, in its work folder: what is left to go on from."""
+    kept = last_whole(path.parent)
+    rest = f"{kept.name} is whole" if kept else "there is no checkpoint to go on from"
+    return DataError(
+        f"{path}: could not be written ({error}); {rest}. Make room on the disk and start the same command again: it "
+        "goes on from the last whole checkpoint"
+    )
+
+
+@contextlib.contextmanager
+def full_disk_told(path: Path) -> Generator[None]:
+    """A full disk met while writing `path` becomes an error that says what is left; any other error passes."""
+    try:
+        yield
+    except Exception as error:
+        # safetensors and torch's archive writer raise errors of their own kinds, which only tell the reason in words.
+        known = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        if not known and "No space left" not in str(error):
+            raise
+        raise unwritten(path, error) from error

@@ -1,8 +1,8 @@
 """A trained student and its data in the forms that others use.
 
 Safetensors for any server, the trained set as messages, Alpaca and ShareGPT with what LLaMA-Factory and axolotl need
-to read it, and a check that the exported weights answer as the run's do. GGUF is `training.gguf_export`'s, the texts
-of the cards `training.cards`'.
+to read it. GGUF is `training.gguf_export`'s, the texts of the cards `training.cards`', and whether an export answers
+as the run does `training.verify`'s.
 """
 
 from __future__ import annotations
@@ -10,19 +10,21 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
-from tapir.errors import DataError, ModelError
+from tapir.errors import DataError
+from tapir.models.weights_hash import SOURCE
+from tapir.training.folder import check_folder
 from tapir.training.result import RESULT_NAME
 from tapir.types import Example, Message
 
-_OURS = (RESULT_NAME, "training_log.jsonl", "adapters", "README.md")
-"""What lies in a student's folder for the run's sake."""
+_OURS = (RESULT_NAME, SOURCE, "training_log.jsonl", "adapters", "README.md", ".*")
+"""What lies in a student's folder for the run's sake, the int8 copy of its engine among it."""
 
 
 def export_safetensors(
@@ -35,6 +37,7 @@ def export_safetensors(
     import torch
     from safetensors.torch import load_file, save_file
 
+    check_folder(student)
     partial = _new(target)
     shutil.copytree(student, partial, ignore=shutil.ignore_patterns(*_OURS, "*.safetensors"))
     wanted: torch.dtype = getattr(torch, dtype)
@@ -86,12 +89,16 @@ def export_dataset(examples: Iterable[Example], target: Path, *, name: str, card
     return len(rows)
 
 
-def _new(target: Path) -> Path:
+def refuse_existing(target: Path) -> None:
     if target.exists():
-        raise DataError(f"{target} exists already; export to another place, or delete it")
+        raise DataError(f"{target} exists already; export to another place (--out), or delete it")
+    target.parent.mkdir(parents=True, exist_ok=True)
+
+
+def _new(target: Path) -> Path:
+    refuse_existing(target)
     partial = target.with_name(f".{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    partial.parent.mkdir(parents=True, exist_ok=True)
     return partial
 
 
@@ -170,54 +177,3 @@ def _axolotl() -> dict[str, Any]:
         ],
         "train_on_inputs": False,
     }
-
-
-@dataclass(frozen=True, slots=True)
-class Verification:
-    """How the exported student's greedy answers compare with the run's."""
-
-    prompts: int
-    same: int
-    differing: tuple[tuple[str, str, str], ...]
-    """(prompt, the run's answer, the exported one's) of those that are not the same."""
-
-
-def verify(
-    student: Path, exported: Path, prompts: Sequence[Sequence[Message]], *, max_tokens: int = 64
-) -> Verification:
-    """Answer the prompts greedily with both, each from its own folder with its own template, and compare.
-
-    Rounding to bf16 may turn a close call between two tokens; a lost template or tokenizer turns all of them.
-    """
-    if not prompts:
-        raise ModelError("there is no prompt to verify the export with; give some of the run's held-out prompts")
-    before = _answers(student, prompts, max_tokens)
-    after = _answers(exported, prompts, max_tokens)
-    paired = list(zip(prompts, before, after, strict=True))
-    differing = tuple((prompt[-1].content, one, other) for prompt, one, other in paired if one != other)
-    return Verification(len(prompts), len(prompts) - len(differing), differing)
-
-
-def _answers(folder: Path, prompts: Sequence[Sequence[Message]], max_tokens: int) -> list[str]:
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    from tapir.models.chat_template import ChatFormat, load_tokenizer
-
-    chat = ChatFormat(load_tokenizer(folder))
-    # In float32 on either side, so that only the weights' own rounding is compared.
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        str(folder), dtype=torch.float32, use_safetensors=True, trust_remote_code=False, local_files_only=True
-    )
-    texts: list[str] = []
-    for prompt in prompts:
-        ids = torch.tensor([chat.prompt_ids(prompt)])
-        made = model.generate(
-            ids,
-            attention_mask=torch.ones_like(ids),
-            do_sample=False,
-            max_new_tokens=max_tokens,
-            pad_token_id=chat.end_of_turn_id,
-        )
-        texts.append(str(chat.tokenizer.decode(made[0, ids.shape[1] :], skip_special_tokens=True)))
-    return texts

@@ -23,11 +23,12 @@ from typing import TYPE_CHECKING, Any
 from tapir import errors
 from tapir.config import Train
 from tapir.errors import MissingExtra, ModelError, RecipeError, TapirError
+from tapir.training.folder import NOTHING, Allowed
 from tapir.training.result import Progress, TrainResult, read_log, read_result
 from tapir.types import Example, Message
 
 if TYPE_CHECKING:
-    from tapir.training.weights import Resident
+    from tapir.training.resident import Resident
 
 SHIPPED = ("fsdp", "deepspeed")
 _POLL_S = 1.0
@@ -41,6 +42,7 @@ def train(
     *,
     seed: int,
     template: str | None = None,
+    allowed: Allowed = NOTHING,
     progress: Progress | None = None,
     show: Callable[[str], None] | None = None,
     log_path: Path | None = None,
@@ -63,13 +65,14 @@ def train(
             settings,
             seed=seed,
             template=template,
+            allowed=allowed,
             progress=progress,
             show=show,
             log_path=log_path,
             resident=resident,
         )
     log = log_path or out_folder.with_name(f".{out_folder.name}.log.jsonl")
-    job = Job(student_folder, out_folder, log, settings, seed, template)
+    job = Job(student_folder, out_folder, log, settings, seed, template, allowed)
     folder = out_folder.with_name(f".{out_folder.name}.job")
     job.write(folder, examples)
     try:
@@ -91,6 +94,7 @@ class Job:
     settings: Train
     seed: int
     template: str | None
+    allowed: Allowed = NOTHING
 
     def write(self, folder: Path, examples: Sequence[Example]) -> None:
         shutil.rmtree(folder, ignore_errors=True)
@@ -102,6 +106,7 @@ class Job:
             "settings": self.settings.model_dump(mode="json"),
             "seed": self.seed,
             "template": self.template,
+            "allowed": asdict(self.allowed),
         }
         (folder / "job.json").write_text(json.dumps(plain), encoding="utf-8")
         lines = (json.dumps(asdict(example)) + "\n" for example in examples)
@@ -112,9 +117,10 @@ class Job:
         plain: dict[str, Any] = json.loads((folder / "job.json").read_text(encoding="utf-8"))
         paths = {name: Path(plain.pop(name)) for name in ("student", "out", "log")}
         settings = Train.model_validate(plain.pop("settings"))
+        allowed = Allowed(**plain.pop("allowed"))
         with (folder / "examples.jsonl").open(encoding="utf-8") as lines:
             examples = [_example(json.loads(line)) for line in lines]
-        return cls(**paths, settings=settings, **plain), examples
+        return cls(**paths, settings=settings, allowed=allowed, **plain), examples
 
 
 def _example(plain: dict[str, Any]) -> Example:
@@ -239,7 +245,14 @@ def main(folder: Path) -> None:
     job, examples = Job.read(folder)
     try:
         train_round(
-            job.student, examples, job.out, job.settings, seed=job.seed, template=job.template, log_path=job.log
+            job.student,
+            examples,
+            job.out,
+            job.settings,
+            seed=job.seed,
+            template=job.template,
+            allowed=job.allowed,
+            log_path=job.log,
         )
     except TapirError as error:
         plain = {"kind": type(error).__name__, "message": str(error)}

@@ -45,6 +45,10 @@ class Preview:
             f"{_TRAINED}{_shown(span.text)}{_PLAIN}" if span.trained else _shown(span.text) for span in self.spans
         )
 
+    def marked(self) -> str:
+        """The same without colours: trained text in brackets that no keyboard has."""
+        return "".join(f"⟦{_shown(span.text)}⟧" if span.trained else _shown(span.text) for span in self.spans)
+
 
 def preflight(
     examples: Sequence[Example],
@@ -63,7 +67,7 @@ def preflight(
     check_lengths(encoded, max_truncated)
     check_trained(encoded.rows)
     check_end_of_turn(encoded.rows, chat)
-    check_specials(encoded.rows, chat.tokenizer.bos_token_id)
+    check_specials(encoded.rows, chat.tokenizer.bos_token_id, chat.end_of_turn_id)
     for example in examples[:_SAMPLE]:
         check_prompt(example.messages[:-1], chat)
     if stop_ids is not None:
@@ -105,8 +109,14 @@ def check_end_of_turn(rows: Sequence[Encoded], chat: ChatFormat) -> None:
             )
 
 
-def check_specials(rows: Sequence[Encoded], bos_id: Any) -> None:
+def check_specials(rows: Sequence[Encoded], bos_id: Any, end_of_turn_id: int) -> None:
+    """No control token stands twice where it belongs once: the student would learn to write it twice."""
     for row in rows:
+        if row.labels[-2:] == (end_of_turn_id, end_of_turn_id):
+            raise ModelError(
+                f"example {row.instruction_id}: its answer ends in the end-of-turn token twice; take the token's text "
+                "out of the answer, the template writes it"
+            )
         if bos_id is not None and row.input_ids[:2] == (bos_id, bos_id):
             raise ModelError(
                 f"example {row.instruction_id} begins with the beginning-of-text token twice: the template writes it "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -30,6 +31,30 @@ class StepLog:
     """None where the step held no such token."""
     easy: float | None
     by_task: dict[str, float] = field(default_factory=lambda: dict[str, float]())
+
+
+@dataclass(slots=True)
+class Pace:
+    """How fast a training goes, by its latest steps: a resumed one begins to count where it goes on."""
+
+    recent: deque[StepLog] = field(default_factory=lambda: deque[StepLog](maxlen=20))
+
+    def observe(self, step: StepLog) -> str:
+        """One line for a progress bar: loss, trained tokens a second, time left. Unknown ones are left out."""
+        if self.recent and self.recent[-1].step >= step.step:
+            self.recent.clear()
+        self.recent.append(step)
+        said = [f"loss {step.loss:.3f}"]
+        first = self.recent[0]
+        seconds, steps = step.seconds - first.seconds, step.step - first.step
+        if steps and seconds > 0:
+            tokens = sum(later.trained_tokens for later in self.recent) - first.trained_tokens
+            left_s = round((step.steps - step.step) * seconds / steps)
+            said += [
+                f"{tokens / seconds:.0f} tokens/s",
+                f"{left_s // 3600}:{left_s // 60 % 60:02}:{left_s % 60:02} left",
+            ]
+        return ", ".join(said)
 
 
 Progress = Callable[[StepLog], None]

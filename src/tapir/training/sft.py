@@ -26,13 +26,14 @@ from trl.trainer.sft_config import SFTConfig
 
 from tapir.config import Train
 from tapir.errors import DataError, ModelError
-from tapir.models.chat_template import ChatFormat, load_tokenizer
+from tapir.models.chat_template import ChatFormat
 from tapir.training import checkpoints, weights
 from tapir.training.attention import attend_by_segment
-from tapir.training.collate import Collator, Groups
-from tapir.training.encode import EncodedSet, encode_all
+from tapir.training.encode import EncodedSet
+from tapir.training.folder import NOTHING, Allowed, fingerprint
 from tapir.training.pack import Plan, plan_round
-from tapir.training.preflight import preflight
+from tapir.training.prepare import collator, prepare
+from tapir.training.resident import Resident
 from tapir.training.result import Progress, TrainResult, read_log, write_log
 from tapir.training.trainer import LogWriter, MixTrainer
 from tapir.types import Example, canonical_json
@@ -50,11 +51,12 @@ class Round:
     chat: ChatFormat
     encoded: EncodedSet
     plan: Plan
+    allowed: Allowed
 
     def job(self) -> str:
         """One name for all of it; a checkpoint is gone on from only under the same name."""
         parts = {
-            "student": weights.fingerprint(self.student),
+            "student": fingerprint(self.student, self.allowed),
             "settings": self.settings.model_dump(mode="json", exclude={"report_to", "save_every", "launcher"}),
             "seed": self.seed,
             "template": self.chat.source,
@@ -73,10 +75,11 @@ def train_round(
     *,
     seed: int,
     template: str | None = None,
+    allowed: Allowed = NOTHING,
     progress: Progress | None = None,
     show: Callable[[str], None] | None = None,
     log_path: Path | None = None,
-    resident: weights.Resident | None = None,
+    resident: Resident | None = None,
 ) -> TrainResult:
     """Train the student of `student_folder` on `examples` into `out_folder`, which appears whole or not at all.
 
@@ -86,7 +89,7 @@ def train_round(
     """
     if out_folder.exists():
         raise DataError(f"{out_folder} exists already; delete it to train this student again")
-    prepared = _prepare(student_folder, examples, settings, seed=seed, template=template, show=show)
+    prepared = _prepare(student_folder, examples, settings, seed=seed, template=template, allowed=allowed, show=show)
     state = _processes()
     work = out_folder.with_name(f".{out_folder.name}.training")
     log = log_path or work / LOG_NAME
@@ -98,7 +101,7 @@ def train_round(
     state.wait_for_everyone()
     if state.is_main_process:
         write_log(log, done)
-    with _deterministic(seed), _quiet():
+    with _deterministic(seed), _quiet(), checkpoints.full_disk_told(work / "student"):
         trainer = _trainer(prepared, work, resident)
         writer = LogWriter(log, prepared.plan.steps, seconds_before=done[-1].seconds if done else 0, progress=progress)
         trainer.add_callback(writer)
@@ -118,21 +121,10 @@ def _prepare(
     *,
     seed: int,
     template: str | None,
+    allowed: Allowed,
     show: Callable[[str], None] | None,
 ) -> Round:
-    weights.check_folder(student)
-    chat = ChatFormat(load_tokenizer(student), template)
-    encoded = encode_all(examples, chat, max_tokens=settings.max_tokens, too_long=settings.too_long)
-    first = _collator(chat, encoded, packed=False)([{"rows": list(range(min(len(encoded.rows), 8)))}])
-    shown = preflight(
-        examples,
-        encoded,
-        chat,
-        max_truncated=settings.max_truncated,
-        # With a template of ours the stop token is written with the weights; the old one does not matter.
-        stop_ids=weights.stop_ids(student) if template is None else None,
-        batch=first,
-    )
+    chat, encoded, shown = prepare(student, examples, settings, template=template, allowed=allowed)
     if show:
         show(shown.coloured())
     plan = plan_round(
@@ -145,7 +137,7 @@ def _prepare(
         packed_tokens=settings.max_tokens if settings.packing else None,
         processes=_processes().num_processes,
     )
-    return Round(student, settings, seed, chat, encoded, plan)
+    return Round(student, settings, seed, chat, encoded, plan, allowed)
 
 
 def _processes() -> PartialState:
@@ -153,28 +145,22 @@ def _processes() -> PartialState:
     return PartialState(cpu=not torch.cuda.is_available())
 
 
-def _collator(chat: ChatFormat, encoded: EncodedSet, *, packed: bool) -> Collator:
-    tokenizer = chat.tokenizer
-    pad_id = tokenizer.pad_token_id if isinstance(tokenizer.pad_token_id, int) else chat.end_of_turn_id
-    return Collator(encoded.rows, Groups(encoded.rows), pad_id=pad_id, packed=packed)
-
-
-def _trainer(prepared: Round, work: Path, resident: weights.Resident | None) -> MixTrainer:
+def _trainer(prepared: Round, work: Path, resident: Resident | None) -> MixTrainer:
     settings, plan = prepared.settings, prepared.plan
-    collator = _collator(prepared.chat, prepared.encoded, packed=settings.packing)
+    collate = collator(prepared.chat, prepared.encoded, packed=settings.packing)
     model = resident.take(prepared.student) if resident else None
     if model is None:
-        model = weights.load(prepared.student, settings)
+        model = weights.load(prepared.student, settings, prepared.allowed)
     weights.set_stop(model, prepared.chat)
     if settings.packing and weights.attention(settings) == "sdpa" and settings.attention == "auto":
         attend_by_segment(model)
     data = {"rows": [list(micro) for micro in plan.micro_batches]}
     with weights.old_names_allowed():
         trainer = MixTrainer(
-            groups=collator.groups,
+            groups=collate.groups,
             model=model,
             args=_arguments(prepared, work),
-            data_collator=collator,
+            data_collator=collate,
             train_dataset=Dataset.from_dict(data, features=Features({"rows": Column(Value("int64"))})),
             processing_class=prepared.chat.tokenizer,
             peft_config=None if settings.method == "full" else _lora(settings),
@@ -249,10 +235,10 @@ def _finish(
     out_folder: Path,
     *,
     resumed_at: int,
-    resident: weights.Resident | None,
+    resident: Resident | None,
 ) -> TrainResult:
     whole = work / "student"
-    adapters = weights.save(trainer, prepared.student, whole, prepared.settings, prepared.chat)
+    adapters = weights.save(trainer, prepared.student, whole, prepared.settings, prepared.chat, prepared.allowed)
     result = _result(prepared, writer, out_folder, adapters, resumed_at)
     if trainer.is_world_process_zero():
         result.write(whole)
@@ -261,8 +247,8 @@ def _finish(
         whole.rename(out_folder)
         shutil.rmtree(work)
     trainer.accelerator.wait_for_everyone()
-    if resident:
-        resident.keep(out_folder, trainer, prepared.settings)
+    if resident and weights.same_as_saved(trainer, prepared.settings):
+        resident.keep(out_folder, weights.plain_model(trainer))
     return result
 
 

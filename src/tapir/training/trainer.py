@@ -20,7 +20,7 @@ from torch.nn import functional
 from transformers import Trainer, TrainerCallback
 from trl.trainer.sft_trainer import SFTTrainer
 
-from tapir.errors import DataError, ModelError
+from tapir.errors import ModelError
 from tapir.training import checkpoints
 from tapir.training.collate import Groups
 from tapir.training.encode import UNTRAINED
@@ -125,12 +125,7 @@ class MixTrainer(SFTTrainer):
             Trainer._save_checkpoint(self, model, trial)  # pyright: ignore[reportPrivateUsage]
         except Exception as error:
             shutil.rmtree(folder, ignore_errors=True)
-            kept = checkpoints.last_whole(folder.parent)
-            rest = f"{kept.name} is whole" if kept else "there is no earlier one"
-            raise DataError(
-                f"{folder}: the checkpoint could not be written ({error}); {rest}. Make room on the disk and start "
-                "the same command again: it goes on from the last whole checkpoint"
-            ) from error
+            raise checkpoints.unwritten(folder, error) from error
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             checkpoints.seal(folder)

@@ -1,18 +1,17 @@
 """A student's weights in and out: loading for training, merging adapters, saving, and what must lie beside them.
 
-Safetensors only, never code from the folder. Nothing here trains.
+Safetensors only, never code from the folder, unless the recipe allows it; saved are safetensors always.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib.util
-import json
 import shutil
 import warnings
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -22,47 +21,16 @@ from tapir.config import Train
 from tapir.errors import MissingExtra, ModelError
 from tapir.models.chat_template import ChatFormat
 from tapir.training.attention import SEGMENTED
+from tapir.training.folder import NOTHING, Allowed
 from tapir.training.trainer import MixTrainer
-from tapir.types import canonical_json, content_id
 
 ADAPTERS = "adapters"
 
 
-class Resident:
-    """A trained model that stays in memory, so that the next round need not read it back.
-
-    Only for a single process with full-precision weights: otherwise what is on disk is not what is in memory.
-    """
-
-    def __init__(self) -> None:
-        self._folder: Path | None = None
-        self._model: PreTrainedModel | None = None
-
-    def keep(self, folder: Path, trainer: MixTrainer, settings: Train) -> None:
-        exact = settings.method != "qlora" and not uses_bf16(settings) and trainer.accelerator.num_processes == 1
-        self._folder = folder if exact else None
-        self._model = plain_model(trainer) if exact else None
-
-    def take(self, folder: Path) -> PreTrainedModel | None:
-        """The model of this folder if it is the one kept. It is handed over: training changes it."""
-        model = self._model if self._folder == folder else None
-        self._folder = self._model = None
-        return model
-
-
-def check_folder(folder: Path) -> None:
-    """Refuse a folder that cannot be trained from, before anything costly happens."""
-    if not (folder / "config.json").exists():
-        raise ModelError(f"{folder}: there is no config.json; give a folder of weights (`tapir models pull` gets one)")
-    if not any(folder.glob("*.safetensors")):
-        raise ModelError(f"{folder}: there are no safetensors weights; convert them first, pickles are not loaded")
-
-
-def fingerprint(folder: Path) -> str:
-    """Tells weights apart without reading them whole: training checks its checkpoints against it."""
-    files = sorted(folder.glob("*.safetensors"))
-    stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-    return content_id((folder / "config.json").read_text(encoding="utf-8"), canonical_json(stats))
+def same_as_saved(trainer: MixTrainer, settings: Train) -> bool:
+    """Whether the model in memory has the very weights that `save` wrote: one process, and nothing rounded."""
+    whole = settings.method == "full" or (settings.method == "lora" and not uses_bf16(settings))
+    return whole and trainer.accelerator.num_processes == 1
 
 
 def uses_bf16(settings: Train) -> bool:
@@ -83,7 +51,7 @@ def attention(settings: Train) -> str:
     return "flash_attention_2" if flash else "sdpa"
 
 
-def load(folder: Path, settings: Train) -> PreTrainedModel:
+def load(folder: Path, settings: Train, allowed: Allowed = NOTHING) -> PreTrainedModel:
     """The model to train. Full training keeps its weights in float32 and lets bf16 be the arithmetic's only:
 
     at small learning rates a step is less than bf16 can tell apart, and it would be lost.
@@ -99,32 +67,26 @@ def load(folder: Path, settings: Train) -> PreTrainedModel:
             bnb_4bit_compute_dtype=torch.bfloat16,
         )
     half = uses_bf16(settings) and settings.method != "full"
-    return _read(folder, torch.bfloat16 if half else torch.float32, kernel=attention(settings), quantised=quantised)
+    dtype = torch.bfloat16 if half else torch.float32
+    return _read(folder, dtype, allowed, kernel=attention(settings), quantised=quantised)
 
 
-def _read(folder: Path, dtype: torch.dtype, *, kernel: str = "sdpa", quantised: Any = None) -> PreTrainedModel:
+def _read(
+    folder: Path, dtype: torch.dtype, allowed: Allowed, *, kernel: str = "sdpa", quantised: Any = None
+) -> PreTrainedModel:
     try:
         return AutoModelForCausalLM.from_pretrained(
             str(folder),
             dtype=dtype,
             attn_implementation=kernel,
             quantization_config=quantised,
-            use_safetensors=True,
-            trust_remote_code=False,
+            # None takes safetensors where there are any; False would refuse the students that training saves.
+            use_safetensors=None if allowed.pickle else True,
+            trust_remote_code=allowed.remote_code,
             local_files_only=True,
         )
     except (OSError, ValueError) as error:
         raise ModelError(f"{folder}: its weights cannot be loaded ({error}); check config.json") from error
-
-
-def stop_ids(folder: Path) -> list[int]:
-    """The tokens that generation stops on, by the folder's own files."""
-    for name in ("generation_config.json", "config.json"):
-        path = folder / name
-        declared = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id") if path.exists() else None
-        if declared is not None:
-            return cast("list[int]", declared) if isinstance(declared, list) else [int(declared)]
-    return []
 
 
 def set_stop(model: PreTrainedModel, chat: ChatFormat) -> None:
@@ -136,7 +98,9 @@ def set_stop(model: PreTrainedModel, chat: ChatFormat) -> None:
         config.eos_token_id = [chat.end_of_turn_id, *known]
 
 
-def save(trainer: MixTrainer, base: Path, target: Path, settings: Train, chat: ChatFormat) -> str | None:
+def save(
+    trainer: MixTrainer, base: Path, target: Path, settings: Train, chat: ChatFormat, allowed: Allowed = NOTHING
+) -> str | None:
     """Write the trained student to `target`, whole and merged; returns the name of the adapters' folder if kept.
 
     In float32 whatever the arithmetic was: the next round starts from these weights, and bf16 would round off what
@@ -153,7 +117,7 @@ def save(trainer: MixTrainer, base: Path, target: Path, settings: Train, chat: C
         # Sharded or 4-bit weights cannot be merged in place without loss: the base is read again in full precision.
         trainer.save_model(str(adapters))
         if trainer.is_world_process_zero():
-            _merge_from_disk(base, adapters, chat).save_pretrained(str(target))
+            _merge_from_disk(base, adapters, chat, allowed).save_pretrained(str(target))
             if not settings.keep_adapters:
                 shutil.rmtree(adapters)
     if trainer.is_world_process_zero():
@@ -175,8 +139,8 @@ def plain_model(trainer: MixTrainer) -> PreTrainedModel:
     return model
 
 
-def _merge_from_disk(base: Path, adapters: Path, chat: ChatFormat) -> PreTrainedModel:
-    model = _read(base, torch.float32)
+def _merge_from_disk(base: Path, adapters: Path, chat: ChatFormat, allowed: Allowed) -> PreTrainedModel:
+    model = _read(base, torch.float32, allowed)
     set_stop(model, chat)
     with old_names_allowed():
         merged: Any = PeftModel.from_pretrained(model, str(adapters)).merge_and_unload()

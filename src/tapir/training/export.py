@@ -52,9 +52,10 @@ def export_safetensors(
     partial.rename(target)
 
 
-def serve_line(folder: Path) -> str:
-    """The command that serves the folder by vLLM."""
-    return f"vllm serve {shlex.quote(str(folder))}"
+def serve_line(place: Path) -> str:
+    """The command that serves an exported folder by vLLM, or a GGUF file by llama.cpp."""
+    command = "llama-server -m" if place.suffix == ".gguf" else "vllm serve"
+    return f"{command} {shlex.quote(str(place))}"
 
 
 def push(folder: Path, repository: str, *, kind: Literal["model", "dataset"], private: bool = True) -> str:

@@ -1,0 +1,55 @@
+"""`tapir doctor` looks at the training as training itself would, and shows what is trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from whole_run import prepare
+
+from tapir.doctor import Finding, examine
+from tapir.wiring import load_recipe
+
+
+def findings(folder: Path, **parts: Any) -> list[Finding]:
+    found = examine(load_recipe(prepare(folder, **parts)))
+    return [f for f in found if "training preflight" in f.what or "accelerate" in f.what]
+
+
+def test_an_example_is_shown_with_its_trained_tokens(tmp_path: Path):
+    (found,) = findings(tmp_path)
+    assert found.ok, found.remedy
+    assert found.what.endswith("trained tokens in 24 of 24 examples")
+    assert found.preview is not None
+    assert found.preview.marked().endswith("assistant\n⟦Here is an answer.<|im_end|>⟧")
+
+
+def test_a_base_model_without_a_template_is_a_problem_with_its_remedy(tmp_path: Path):
+    prepare(tmp_path)
+    (tmp_path / "student" / "chat_template.jinja").unlink()
+    (found,) = findings(tmp_path)
+    assert not found.ok
+    assert "chat_template: chatml" in found.remedy
+
+
+def test_a_generation_that_stops_elsewhere_is_a_problem(tmp_path: Path):
+    prepare(tmp_path)
+    config = tmp_path / "student" / "generation_config.json"
+    config.write_text(config.read_text().replace('"eos_token_id": 2', '"eos_token_id": 0'))
+    assert "generation stops on [0]" in findings(tmp_path)[0].remedy
+
+
+def test_weights_that_are_not_here_yet_are_no_problem(tmp_path: Path):
+    plain = yaml.safe_load(prepare(tmp_path).read_text())["models"]
+    models = plain | {"student": plain["student"] | {"model": "gemma-3-270m"}}
+    (found,) = findings(tmp_path, models=models)
+    assert found.ok
+    assert "not here yet" in found.what
+
+
+def test_an_accelerate_config_is_started_dry(tmp_path: Path):
+    train = {"launcher": "accelerate", "accelerate_config": "fsdp", "max_tokens": 256}
+    found = findings(tmp_path, train=train)
+    assert found[0].ok
+    assert "accelerate takes it" in found[0].what

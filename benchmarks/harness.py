@@ -44,7 +44,9 @@ def make_env(folder: Path, packages: tuple[str, ...]) -> Path:
     if not done.exists():
         print(f"making {folder} for {', '.join(packages)}", file=sys.stderr)
         venv.create(folder, with_pip=True, clear=True)
-        subprocess.run([python, "-m", "pip", "install", "-q", *packages], check=True)
+        # Other tools bring the versions they were made for; ours must not bind them.
+        environment = {name: value for name, value in os.environ.items() if name != "PIP_CONSTRAINT"}
+        subprocess.run([python, "-m", "pip", "install", "-q", *packages], check=True, env=environment)
         done.touch()
     return python
 

@@ -1,11 +1,14 @@
-"""Training speed and memory: ours beside a plain `SFTTrainer` script with the same settings, on the same examples.
+"""Training speed and memory: ours beside a plain `SFTTrainer` script and LLaMA-Factory, same settings and examples.
 
-    python benchmarks/training.py --student FOLDER [--examples 512] [--repeats 5] [--methods lora,full]
+    python benchmarks/training.py --student smollm2-135m-instruct [--examples 512] [--repeats 5] [--methods lora,full]
 
 Examples are instructions of the shipped pool with their reference answers, repeated with a number where there are too
 few. Every measurement is a process of its own (for its peak memory); contenders take turns, and medians are printed.
-Time counts from the first step to the last: loading and saving are not training. The packed form gets as many tokens
-a micro-batch as the unpacked one, padding included.
+Time counts from the first step to the last: loading and saving are not training.
+
+Packing is measured twice: into rows of as many tokens as the unpacked micro-batches have on average, padding
+included, so that only the padding is saved; and into rows of the whole window, micro-batch × longest example, which is
+what an unpacked micro-batch must have room for.
 """
 
 from __future__ import annotations
@@ -22,40 +25,68 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from harness import heading
+from harness import heading, make_env
 
-from tapir.config import Train
+from tapir.config import Model, Train
+from tapir.models.resolve import resolve
+from tapir.training.export import export_dataset
 from tapir.types import Example, Message
 
-CONTENDERS = ("plain SFTTrainer", "tapir", "tapir, packed")
+PLAIN, OURS, PACKED, FULL_ROWS = "plain SFTTrainer", "tapir", "tapir, packed", "tapir, packed to the window"
+FACTORY = "LLaMA-Factory"
+CONTENDERS = (PLAIN, OURS, PACKED, FULL_ROWS)
+FACTORY_PACKAGES = ("torch==2.13.0", "llamafactory==0.9.5")
 MICRO_BATCH, BATCH, MAX_TOKENS = 4, 32, 256
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--student", type=Path, required=True)
+    options.add_argument("--student", required=True, help="A folder of weights or a catalogue name.")
     options.add_argument("--examples", type=int, default=512)
     options.add_argument("--repeats", type=int, default=5)
     options.add_argument("--methods", default="lora,full")
+    options.add_argument("--envs", type=Path, default=Path(".venvs"), help="Where LLaMA-Factory is installed.")
+    options.add_argument("--without-factory", action="store_true", help="Leave LLaMA-Factory out.")
     options.add_argument("--only", choices=CONTENDERS, help=argparse.SUPPRESS)
     chosen = options.parse_args()
     if chosen.only:
-        print(json.dumps(measure(chosen.only, chosen.methods, chosen.student, chosen.examples)))
+        print(json.dumps(measure(chosen.only, chosen.methods, Path(chosen.student), chosen.examples)))
         return
+    chosen.student = resolve(Model(kind="local", model=chosen.student))
+    factory, reason = (None, "left out") if chosen.without_factory else factory_python(chosen.envs)
     what = f"{chosen.examples} examples, {MICRO_BATCH} at once, batch {BATCH}, float32, median of {chosen.repeats}"
     print(heading(f"Training {chosen.student.name}", what))
     print("\n| method | contender | trained tokens/s | all tokens/s | peak memory (MiB) | times the plain script |")
     print("|---|---|---:|---:|---:|---:|")
     for method in chosen.methods.split(","):
-        runs: dict[str, list[dict[str, float]]] = {name: [] for name in CONTENDERS}
-        for _ in range(chosen.repeats):
-            for name in CONTENDERS:
-                runs[name].append(child(name, method, chosen))
-        rows = {name: {k: statistics.median(r[k] for r in found) for k in found[0]} for name, found in runs.items()}
-        for name, row in rows.items():
-            times = row["trained"] / row["seconds"] / (rows[CONTENDERS[0]]["trained"] / rows[CONTENDERS[0]]["seconds"])
-            rate, all_rate = row["trained"] / row["seconds"], row["tokens"] / row["seconds"]
-            print(f"| {method} | {name} | {rate:.1f} | {all_rate:.1f} | {row['memory_mib']:.0f} | {times:.2f} |")
+        found, told = compare(method, chosen, factory)
+        print_rows(method, found)
+        reason = reason or told
+    account = counts(chosen.student, chosen.examples)
+    print(f"\nUnpacked, {1 - account['tokens'] / account['padded']:.0%} of the tokens of a micro-batch are padding.")
+    if reason:
+        print(f"{FACTORY}: {reason}.")
+
+
+def compare(method: str, chosen: argparse.Namespace, factory: Path | None) -> tuple[dict[str, Any], str]:
+    """Medians by contender, and why LLaMA-Factory is not among them, if it is not."""
+    runs: dict[str, list[dict[str, float]]] = {name: [] for name in CONTENDERS}
+    told = ""
+    for _ in range(chosen.repeats):
+        for name in CONTENDERS:
+            runs[name].append(child(name, method, chosen))
+        if factory is not None and not told:
+            one, told = by_factory(factory, method, chosen)
+            if one is not None:
+                runs.setdefault(FACTORY, []).append(one)
+    return {name: {k: statistics.median(r[k] for r in rows) for k in rows[0]} for name, rows in runs.items()}, told
+
+
+def print_rows(method: str, rows: dict[str, dict[str, float]]) -> None:
+    base = rows[PLAIN]["trained"] / rows[PLAIN]["seconds"]
+    for name, row in rows.items():
+        rate, every = row["trained"] / row["seconds"], row["tokens"] / row["seconds"]
+        print(f"| {method} | {name} | {rate:.1f} | {every:.1f} | {row['memory_mib']:.0f} | {rate / base:.2f} |")
 
 
 def child(name: str, method: str, chosen: argparse.Namespace) -> dict[str, float]:
@@ -65,6 +96,29 @@ def child(name: str, method: str, chosen: argparse.Namespace) -> dict[str, float
     if done.returncode:
         raise SystemExit(f"{name} failed:\n{done.stderr[-3000:]}")
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def factory_python(envs: Path) -> tuple[Path | None, str]:
+    """The Python of an environment with LLaMA-Factory, or why there is none."""
+    try:
+        return make_env(envs / "llamafactory", FACTORY_PACKAGES), ""
+    except subprocess.CalledProcessError as error:
+        return None, f"does not install ({' '.join(FACTORY_PACKAGES)}: pip ended with {error.returncode})"
+
+
+def by_factory(python: Path, method: str, chosen: argparse.Namespace) -> tuple[dict[str, float] | None, str]:
+    script = Path(__file__).parent / "contenders" / "llamafactory_train.py"
+    settings = {"method": method, "max_tokens": MAX_TOKENS, "micro_batch": MICRO_BATCH, "batch": BATCH}
+    with tempfile.TemporaryDirectory() as folder:
+        data, out = Path(folder) / "data", Path(folder) / "out"
+        export_dataset(examples(chosen.examples), data, name="bench")
+        line = [python, script, str(chosen.student), str(data), str(out), json.dumps(settings)]
+        done = subprocess.run(line, capture_output=True, text=True)
+    if done.returncode:
+        last = next((text for text in reversed(done.stderr.splitlines()) if text.strip()), "no message")
+        return None, f"does not run on this student ({last.strip()[:300]})"
+    account = {name: value for name, value in counts(chosen.student, chosen.examples).items() if name != "padded"}
+    return {**json.loads(done.stdout.splitlines()[-1]), **account}, ""
 
 
 def examples(count: int) -> list[Example]:
@@ -85,44 +139,49 @@ def examples(count: int) -> list[Example]:
 
 
 def measure(name: str, method: str, student: Path, count: int) -> dict[str, Any]:
+    account = counts(student, count)
+    padded = account.pop("padded")
     with tempfile.TemporaryDirectory() as folder:
-        if name == "plain SFTTrainer":
+        if name == PLAIN:
             seconds = plain(method, student, examples(count), Path(folder))
-            account = counts(student, count)
         else:
-            seconds, account = ours(name, method, student, examples(count), Path(folder))
+            micro_batches = -(-count // MICRO_BATCH)
+            row = {PACKED: padded // micro_batches, FULL_ROWS: MICRO_BATCH * MAX_TOKENS}.get(name)
+            seconds = ours(method, student, examples(count), Path(folder), row)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {"seconds": seconds, "memory_mib": memory, **account}
 
 
 def counts(student: Path, count: int) -> dict[str, int]:
-    """Tokens of the examples; both contenders train the same ones."""
+    """Tokens of the examples, which all contenders train, and with the padding of unpacked micro-batches."""
     from tapir.models.chat_template import ChatFormat, load_tokenizer
     from tapir.training.encode import encode_all
+    from tapir.training.pack import plan_round
 
     chat = ChatFormat(load_tokenizer(student))
     rows = encode_all(examples(count), chat, max_tokens=MAX_TOKENS, too_long="drop").rows
-    return {"trained": sum(row.trained for row in rows), "tokens": sum(len(row) for row in rows)}
+    plan = plan_round(rows, batch=BATCH, micro_batch=MICRO_BATCH, epochs=1, order="shuffled", seed=1)
+    padded = sum(len(micro) * max(len(rows[n]) for n in micro) for micro in plan.micro_batches if micro)
+    return {"trained": sum(row.trained for row in rows), "tokens": sum(len(row) for row in rows), "padded": padded}
 
 
-def ours(name: str, method: str, student: Path, rows: list[Example], folder: Path) -> tuple[float, dict[str, int]]:
+def ours(method: str, student: Path, rows: list[Example], folder: Path, packed: int | None) -> float:
     from tapir.training.result import StepLog
     from tapir.training.sft import train_round
 
-    packed = name.endswith("packed")
     settings = Train(
         method=method,  # pyright: ignore[reportArgumentType]
         learning_rate=1e-4,
         epochs=1,
         batch=BATCH,
         micro_batch=MICRO_BATCH,
-        max_tokens=MICRO_BATCH * MAX_TOKENS if packed else MAX_TOKENS,
-        packing=packed,
+        max_tokens=packed or MAX_TOKENS,
+        packing=packed is not None,
         precision="float32",
     )
     steps: list[StepLog] = []
-    result = train_round(student, rows, folder / "out", settings, seed=1, progress=steps.append)
-    return steps[-1].seconds, {"trained": result.trained_tokens, "tokens": result.tokens}
+    train_round(student, rows, folder / "out", settings, seed=1, progress=steps.append)
+    return steps[-1].seconds
 
 
 def plain(method: str, student: Path, rows: list[Example], folder: Path) -> float:

@@ -20,9 +20,10 @@ from training_rows import example, examples, nll_by_hand, settings
 from transformers import AutoModelForCausalLM
 
 from tapir.config import Model
-from tapir.errors import DataError, ModelError
+from tapir.errors import DataError, MissingExtra, ModelError, RecipeError
 from tapir.models.chat_template import ChatFormat, load_tokenizer
 from tapir.models.local_hf import answer_nll
+from tapir.store.rundir import Step
 from tapir.training import weights
 from tapir.training.folder import Allowed, stop_ids
 from tapir.training.resident import Resident
@@ -345,6 +346,40 @@ def test_code_beside_the_weights_runs_only_by_the_recipes_word(
     with pytest.raises(ModelError, match="own"):
         weights.load(own, settings())
     assert type(weights.load(own, settings(), Allowed(remote_code=True))).__name__ == "OwnModel"
+
+
+def test_trackers_that_are_unknown_or_not_installed_are_refused_before_training(student: Path, tmp_path: Path):
+    with pytest.raises(RecipeError, match=r"'ledgerboard' is no tracker.*tensorboard"):
+        train_round(student, examples(4), tmp_path / "out", settings(report_to=["ledgerboard"]), seed=1)
+    with pytest.raises(MissingExtra, match="pip install neptune"):
+        train_round(student, examples(4), tmp_path / "out", settings(report_to=["neptune"]), seed=1)
+
+
+def test_a_tracker_gets_the_loss_of_each_part_and_keeps_its_files_beside_the_student(student: Path, tmp_path: Path):
+    train_round(student, examples(6), tmp_path / "out", settings(report_to=["tensorboard"]), seed=1)
+    written = b"".join(path.read_bytes() for path in (tmp_path / "out.tensorboard").iterdir())
+    for name in (b"loss", b"grad_norm", b"learning_rate", b"part/hard", b"part/easy", b"task/Math"):
+        assert name in written
+    assert "TENSORBOARD_LOGGING_DIR" not in os.environ
+
+
+def test_a_run_keeps_the_whole_log_of_a_training_that_was_killed(student: Path, tmp_path: Path):
+    step = Step(tmp_path, "round_1/05_student_1", "x")
+    (tmp_path / "round_1").mkdir()
+    log = step.folder.with_name("05_student_1.log.jsonl")
+
+    def kill(logged: StepLog) -> None:
+        if logged.step == 2:
+            raise Killed
+
+    given = settings(save_every=1)
+    with pytest.raises(Killed):
+        train_round(student, examples(12), step.folder, given, seed=1, progress=kill, log_path=log)
+    step.clear()
+    assert train_round(student, examples(12), step.folder, given, seed=1, log_path=log).resumed_at == 1
+    assert [logged.step for logged in read_log(log)] == [1, 2, 3]
+    step.clear()
+    assert not log.exists()
 
 
 def test_a_loss_that_is_no_number_stops_the_training(student: Path, tmp_path: Path):

@@ -82,8 +82,12 @@ class Step:
         """Remove what an earlier recipe left; its model calls stay in the ledger."""
         self.receipt_path.unlink(missing_ok=True)
         base = self.root / self.place
-        # A training that was killed goes on from its checkpoints (`.NAME.training`), which check for themselves.
+        # A training that was killed goes on from its checkpoints (`.NAME.training`), which check for themselves; its
+        # log is cut back to them by whoever goes on.
+        resumable = base.with_name(f".{base.name}.training").exists()
         for path in sorted(base.parent.glob(f"{base.name}*")):
+            if resumable and path.name == f"{base.name}.log.jsonl":
+                continue
             if path.is_dir():
                 shutil.rmtree(path)
             else:

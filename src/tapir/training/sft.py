@@ -35,6 +35,7 @@ from tapir.training.pack import Plan, plan_round
 from tapir.training.prepare import collator, prepare
 from tapir.training.resident import Resident
 from tapir.training.result import Progress, TrainResult, read_log, write_log
+from tapir.training.trackers import beside, check_trackers, run_name
 from tapir.training.trainer import LogWriter, MixTrainer
 from tapir.types import Example, canonical_json
 
@@ -89,6 +90,7 @@ def train_round(
     """
     if out_folder.exists():
         raise DataError(f"{out_folder} exists already; delete it to train this student again")
+    check_trackers(settings.report_to)
     prepared = _prepare(student_folder, examples, settings, seed=seed, template=template, allowed=allowed, show=show)
     state = _processes()
     work = out_folder.with_name(f".{out_folder.name}.training")
@@ -101,8 +103,8 @@ def train_round(
     state.wait_for_everyone()
     if state.is_main_process:
         write_log(log, done)
-    with _deterministic(seed), _quiet(), checkpoints.full_disk_told(work / "student"):
-        trainer = _trainer(prepared, work, resident)
+    with _deterministic(seed), _quiet(), beside(out_folder), checkpoints.full_disk_told(work / "student"):
+        trainer = _trainer(prepared, work, resident, run_name(out_folder))
         writer = LogWriter(log, prepared.plan.steps, seconds_before=done[-1].seconds if done else 0, progress=progress)
         trainer.add_callback(writer)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -145,7 +147,7 @@ def _processes() -> PartialState:
     return PartialState(cpu=not torch.cuda.is_available())
 
 
-def _trainer(prepared: Round, work: Path, resident: Resident | None) -> MixTrainer:
+def _trainer(prepared: Round, work: Path, resident: Resident | None, name: str) -> MixTrainer:
     settings, plan = prepared.settings, prepared.plan
     collate = collator(prepared.chat, prepared.encoded, packed=settings.packing)
     model = resident.take(prepared.student) if resident else None
@@ -159,7 +161,7 @@ def _trainer(prepared: Round, work: Path, resident: Resident | None) -> MixTrain
         trainer = MixTrainer(
             groups=collate.groups,
             model=model,
-            args=_arguments(prepared, work),
+            args=_arguments(prepared, work, name),
             data_collator=collate,
             train_dataset=Dataset.from_dict(data, features=Features({"rows": Column(Value("int64"))})),
             processing_class=prepared.chat.tokenizer,
@@ -185,7 +187,7 @@ def _lora(settings: Train) -> LoraConfig:
     )
 
 
-def _arguments(prepared: Round, work: Path) -> SFTConfig:
+def _arguments(prepared: Round, work: Path, name: str) -> SFTConfig:
     settings, plan = prepared.settings, prepared.plan
     schedule = "constant_with_warmup" if settings.schedule == "constant" else settings.schedule
     args = SFTConfig(
@@ -218,6 +220,7 @@ def _arguments(prepared: Round, work: Path) -> SFTConfig:
         save_strategy="steps" if settings.save_every else "no",
         save_steps=settings.save_every or 500,
         report_to=list(settings.report_to) or "none",
+        run_name=name,
         disable_tqdm=True,
         # A filler runs through all weights, so none is ever unused.
         ddp_find_unused_parameters=False,

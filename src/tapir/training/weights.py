@@ -133,7 +133,8 @@ def plain_model(trainer: MixTrainer) -> PreTrainedModel:
         model = model.float().merge_and_unload()
         trainer.model = model
     # TRL puts its fused head on the instance; a next round would put another on top.
-    vars(model).pop("forward", None)
+    for name in ("forward", "_original_forward"):
+        vars(model).pop(name, None)
     if model.config._attn_implementation == SEGMENTED:
         model.set_attn_implementation("sdpa")
     return model

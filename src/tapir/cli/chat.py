@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -104,7 +104,7 @@ def turns(lines: Iterable[str]) -> Iterator[str]:
 
 
 @contextmanager
-def _speakers(session: Session, run: RunDir, names: Sequence[str]) -> Iterator[list[Speaker]]:
+def _speakers(session: Session, run: RunDir, names: Sequence[str]) -> Generator[list[Speaker]]:
     """All of them at once in memory: a conversation goes back and forth between them."""
     from tapir.models.students import open_local
 

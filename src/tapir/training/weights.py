@@ -132,8 +132,9 @@ def plain_model(trainer: MixTrainer) -> PreTrainedModel:
     if isinstance(model, PeftModel):
         model = model.float().merge_and_unload()
         trainer.model = model
-    # TRL puts its fused head on the instance; a next round would put another on top.
-    for name in ("forward", "_original_forward"):
+    # TRL puts its fused head on the instance, accelerate its autocast; a next round would put another on top, or none
+    # at all where it finds the model prepared.
+    for name in ("forward", "_original_forward", "_is_accelerate_prepared"):
         vars(model).pop(name, None)
     if model.config._attn_implementation == SEGMENTED:
         model.set_attn_implementation("sdpa")

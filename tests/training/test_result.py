@@ -10,7 +10,8 @@ def step(number: int, seconds: float, tokens: int = 100, steps: int = 100) -> St
 
 
 def test_the_first_step_tells_no_rate_and_no_end():
-    assert Pace().observe(step(1, 4.0)) == "loss 2.500"
+    pace = Pace()
+    assert (pace.observe(step(1, 4.0)), pace.left_s) == ("loss 2.500", None)
 
 
 def test_pace_is_reckoned_between_steps_so_that_the_first_ones_warm_up_does_not_count():
@@ -18,11 +19,11 @@ def test_pace_is_reckoned_between_steps_so_that_the_first_ones_warm_up_does_not_
     pace.observe(step(1, 30.0))
     pace.observe(step(2, 32.0, tokens=150))
     # Steps 2 and 3: 250 tokens in 4 seconds; 97 steps of 2 seconds are left.
-    assert pace.observe(step(3, 34.0)) == "loss 2.500, 62 tokens/s, 0:03:14 left"
+    assert (pace.observe(step(3, 34.0)), pace.left_s) == ("loss 2.500, 62 tokens/s", 194)
 
 
 def test_a_training_that_begins_anew_is_reckoned_anew():
     pace = Pace()
     for number in (1, 2):
         pace.observe(step(number, float(number)))
-    assert pace.observe(step(1, 5.0)) == "loss 2.500"
+    assert (pace.observe(step(1, 5.0)), pace.left_s) == ("loss 2.500", None)

@@ -264,13 +264,16 @@ def test_a_resident_model_gives_the_bits_of_one_read_from_disk(changes: dict[str
     assert bits(tmp_path / "kept") == bits(tmp_path / "read")
 
 
-def test_likelihoods_by_a_resident_model_are_those_by_its_folder(student: Path, tmp_path: Path):
+def test_likelihoods_by_a_resident_model_are_those_by_its_folder_and_leave_it_as_it_was(student: Path, tmp_path: Path):
     resident = Resident()
     train_round(student, examples(6), tmp_path / "one", settings(), seed=1, resident=resident)
     pairs = [(e.messages[:-1], e.answer) for e in examples(5)]
     model = Model(kind="local", model="student")
     kept = answer_nll(tmp_path / "one", pairs, model, kept=resident.lend(tmp_path / "one"))
     assert kept == answer_nll(tmp_path / "one", pairs, model)
+    train_round(tmp_path / "one", examples(9), tmp_path / "kept", settings(), seed=2, resident=resident)
+    train_round(tmp_path / "one", examples(9), tmp_path / "read", settings(), seed=2)
+    assert bits(tmp_path / "kept") == bits(tmp_path / "read")
 
 
 def test_weights_rounded_to_bf16_beside_adapters_do_not_stay_in_memory(student: Path, tmp_path: Path):

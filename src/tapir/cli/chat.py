@@ -129,12 +129,13 @@ def _speakers(session: Session, run: RunDir, names: Sequence[str]) -> Generator[
 
 
 def _teacher(session: Session) -> Speak:
-    from tapir.models.engine import Caller
+    caller, sampling = session.caller("teacher"), session.sampling("teacher", "writing")
 
-    caller = session.caller("teacher")
-    assert isinstance(caller, Caller)
-    sampling = session.sampling("teacher", "writing")
-    return lambda said: caller.one(Request(said, sampling, row="chat"), stage="chat")
+    def speak(said: tuple[Message, ...]) -> Reply:
+        asked = [Request(said, sampling, row="chat")]
+        return next(reply for _, reply in caller.run(asked, stage="chat", accept_truncated=True))
+
+    return speak
 
 
 def show(replies: Sequence[tuple[str, str]], console: Console | None = None) -> None:

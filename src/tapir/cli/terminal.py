@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import sys
 import time
+from datetime import timedelta
 from typing import Any
 
 from rich.console import Console
@@ -101,7 +102,8 @@ class TerminalProgress(Listener):
             self._bar.update(self._task, completed=step.step, total=step.steps, note=note)
         elif time.monotonic() - self._shown >= QUIET_S:
             self._shown = time.monotonic()
-            self.say(f"  step {step.step} of {step.steps}: {note}")
+            left = "" if self._pace.left_s is None else f", {timedelta(seconds=self._pace.left_s)} left"
+            self.say(f"  step {step.step} of {step.steps}: {note}{left}")
 
     def show(self, example: str) -> None:
         """One example as it will be trained, with colours where there are any; its own text is already harmless."""

@@ -38,23 +38,22 @@ class Pace:
     """How fast a training goes, by its latest steps: a resumed one begins to count where it goes on."""
 
     recent: deque[StepLog] = field(default_factory=lambda: deque[StepLog](maxlen=20))
+    left_s: int | None = None
+    """Until the last step; None while it cannot be known."""
 
     def observe(self, step: StepLog) -> str:
-        """One line for a progress bar: loss, trained tokens a second, time left. Unknown ones are left out."""
+        """What a bar says beside itself: the loss, and trained tokens a second once they are known."""
         if self.recent and self.recent[-1].step >= step.step:
             self.recent.clear()
         self.recent.append(step)
-        said = [f"loss {step.loss:.3f}"]
         first = self.recent[0]
         seconds, steps = step.seconds - first.seconds, step.step - first.step
-        if steps and seconds > 0:
-            tokens = sum(later.trained_tokens for later in self.recent) - first.trained_tokens
-            left_s = round((step.steps - step.step) * seconds / steps)
-            said += [
-                f"{tokens / seconds:.0f} tokens/s",
-                f"{left_s // 3600}:{left_s // 60 % 60:02}:{left_s % 60:02} left",
-            ]
-        return ", ".join(said)
+        if not steps or seconds <= 0:
+            self.left_s = None
+            return f"loss {step.loss:.3f}"
+        self.left_s = round((step.steps - step.step) * seconds / steps)
+        tokens = sum(later.trained_tokens for later in self.recent) - first.trained_tokens
+        return f"loss {step.loss:.3f}, {tokens / seconds:.0f} tokens/s"
 
 
 Progress = Callable[[StepLog], None]

@@ -14,7 +14,7 @@ from tapir.wiring import load_recipe
 
 def findings(folder: Path, **parts: Any) -> list[Finding]:
     found = examine(load_recipe(prepare(folder, **parts)))
-    return [f for f in found if "training preflight" in f.what or "accelerate" in f.what]
+    return [f for f in found if f.what.startswith(("training preflight", "accelerate config"))]
 
 
 def test_an_example_is_shown_with_its_trained_tokens(tmp_path: Path):

@@ -203,9 +203,12 @@ def test_a_disk_that_fills_up_at_the_very_end_leaves_the_last_whole_checkpoint(s
             (tmp_path / ".out.training" / "student" / RESULT_NAME).symlink_to("/dev/full")
 
     given = settings(save_every=2)
-    with pytest.raises(DataError, match=r"No space left.*checkpoint-2 is whole.*Make room"):
+    with pytest.raises(DataError, match=r"No space left.*checkpoint-3 is whole.*Make room"):
         train_round(student, examples(12), tmp_path / "out", given, seed=1, progress=fill)
     assert not (tmp_path / "out").exists()
+    # All steps are done by then: what is left is to save.
+    result = train_round(student, examples(12), tmp_path / "out", given, seed=1)
+    assert (result.resumed_at, result.final_loss) == (3, read_log(tmp_path / "out" / LOG_NAME)[-1].loss)
 
 
 def test_the_student_is_whole_and_holds_no_pickle(student: Path, tmp_path: Path):

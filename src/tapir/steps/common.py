@@ -107,9 +107,7 @@ def trained_examples(run: RunDir, number: int | None) -> list[Example]:
     steps = [run.step(f"round_{r}/04_mix", "") for r in rounds]
     done = [step for step in steps if step.receipt() is not None]
     if not done:
-        which = "no round" if number is None else f"round {number}"
-        raise DataError(
-            f"{run.root}: {which} has a training set to export; rounds count from 1, `tapir run` makes them"
-        )
+        which = "no round has a" if number is None else f"round {number} has no"
+        raise DataError(f"{run.root}: {which} training set yet; rounds count from 1, and `tapir run` makes them")
     rows = (example for step in done for example in step.read(Example))
     return list({(row.instruction_id, row.answer): row for row in rows}.values())

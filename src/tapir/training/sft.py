@@ -105,7 +105,7 @@ def train_round(
         write_log(log, done)
     with _deterministic(seed), _quiet(), beside(out_folder), checkpoints.full_disk_told(work / "student"):
         trainer = _trainer(prepared, work, resident, run_name(out_folder))
-        writer = LogWriter(log, prepared.plan.steps, seconds_before=done[-1].seconds if done else 0, progress=progress)
+        writer = LogWriter(log, prepared.plan.steps, last=done[-1] if done else None, progress=progress)
         trainer.add_callback(writer)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         result = _finish(prepared, trainer, writer, work, out_folder, resumed_at=len(done), resident=resident)

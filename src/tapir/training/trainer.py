@@ -134,12 +134,13 @@ class MixTrainer(SFTTrainer):
 class LogWriter(TrainerCallback):
     """Writes one `StepLog` a step, on the main process, and shows it to `progress`."""
 
-    def __init__(self, path: Path, steps: int, *, seconds_before: float, progress: Progress | None) -> None:
+    def __init__(self, path: Path, steps: int, *, last: StepLog | None, progress: Progress | None) -> None:
         self.path = path
         self.steps = steps
-        self.last: StepLog | None = None
+        self.last = last
+        """The step before the first one here, of a training that goes on; it may have been the very last."""
         self._progress = progress
-        self._before = seconds_before
+        self._before = last.seconds if last else 0.0
         self._started = time.monotonic()
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

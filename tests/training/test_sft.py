@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
@@ -27,7 +28,7 @@ from tapir.store.rundir import Step
 from tapir.training import weights
 from tapir.training.folder import Allowed, stop_ids
 from tapir.training.resident import Resident
-from tapir.training.result import RESULT_NAME, StepLog, read_log, read_result
+from tapir.training.result import StepLog, TrainResult, read_log, read_result
 from tapir.training.sft import LOG_NAME, train_round
 from tapir.training.weights import old_names_allowed
 
@@ -196,15 +197,17 @@ def test_a_disk_that_fills_up_leaves_the_last_whole_checkpoint(name: str, studen
     assert train_round(student, examples(12), tmp_path / "out", given, seed=1).resumed_at == 1
 
 
-def test_a_disk_that_fills_up_at_the_very_end_leaves_the_last_whole_checkpoint(student: Path, tmp_path: Path):
-    def fill(step: StepLog) -> None:
-        if step.step == step.steps:
-            (tmp_path / ".out.training" / "student").mkdir()
-            (tmp_path / ".out.training" / "student" / RESULT_NAME).symlink_to("/dev/full")
+def test_a_disk_that_fills_up_at_the_very_end_leaves_the_last_whole_checkpoint(
+    student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     given = settings(save_every=2)
-    with pytest.raises(DataError, match=r"No space left.*checkpoint-3 is whole.*Make room"):
-        train_round(student, examples(12), tmp_path / "out", given, seed=1, progress=fill)
+    with monkeypatch.context() as disk:
+        disk.setattr(TrainResult, "write", full)
+        with pytest.raises(DataError, match=r"No space left.*checkpoint-3 is whole.*Make room"):
+            train_round(student, examples(12), tmp_path / "out", given, seed=1)
     assert not (tmp_path / "out").exists()
     # All steps are done by then: what is left is to save.
     result = train_round(student, examples(12), tmp_path / "out", given, seed=1)

@@ -241,6 +241,10 @@ def _finish(
     resident: Resident | None,
 ) -> TrainResult:
     whole = work / "student"
+    if trainer.is_world_process_zero():
+        # What a full disk left of an earlier try would stay among the new files.
+        shutil.rmtree(whole, ignore_errors=True)
+    trainer.accelerator.wait_for_everyone()
     adapters = weights.save(trainer, prepared.student, whole, prepared.settings, prepared.chat, prepared.allowed)
     result = _result(prepared, writer, out_folder, adapters, resumed_at)
     if trainer.is_world_process_zero():

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Generator
 from pathlib import Path
 
-from tapir.errors import DataError
+from tapir.errors import DataError, TapirError
 
 MARKER = "whole"
 PREFIX = "checkpoint-"
@@ -74,6 +74,8 @@ def full_disk_told(path: Path) -> Generator[None]:
     """A full disk met while writing `path` becomes an error that says what is left; any other error passes."""
     try:
         yield
+    except TapirError:
+        raise
     except Exception as error:
         # safetensors and torch's archive writer raise errors of their own kinds, which only tell the reason in words.
         known = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -18,7 +18,7 @@ from tapir.cli.terminal import TerminalProgress, printable
 from tapir.config import Role
 from tapir.curriculum.trust import GoldReport, gold_report
 from tapir.errors import DataError, RecipeError
-from tapir.report.judge import SECOND, SEED, run_trust, trust_json, trust_lines
+from tapir.report.judge import SECOND, SEED, keep_agreement, run_trust, trust_json, trust_lines
 from tapir.stages import judge as judging
 from tapir.stages.gold import gold_rows, read_gold
 from tapir.store.rundir import RunDir, open_run
@@ -86,12 +86,13 @@ def _verdicts(session: Session, role: Role, pairs: list[judging.Pair], stage: st
 def print_trust(path: Path, gold: Path | None, *, as_json: bool, trust: bool) -> None:
     """The trust report of a run; with `gold` its judge is asked about those pairs first."""
     run = open_run(path)
-    agreement = _gold_report(run, gold, trust=trust) if gold else None
+    if gold is not None:
+        keep_agreement(run, _gold_report(run, gold, trust=trust))
     found = run_trust(run)
     if as_json:
-        print(json.dumps(trust_json(found, agreement), ensure_ascii=False, indent=2))
+        print(json.dumps(trust_json(found), ensure_ascii=False, indent=2))
         return
-    for line in trust_lines(found, agreement):
+    for line in trust_lines(found):
         print(printable(line))
 
 

@@ -15,12 +15,15 @@ from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 from tapir.curriculum.difficulty import difficulties
+from tapir.curriculum.statistics import Z95, bootstrap_mean, wilson
 from tapir.types import Difficulty, Verdict
 
 T = TypeVar("T")
 Winner = Literal["1", "2", "tie"]
 Interval = tuple[float, float]
 BOOTSTRAP_ROUNDS = 1_000
+MOST_RESAMPLED = 5_000
+"""Of more rows the normal interval of a mean is as good, and a bootstrap of a million would take minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,11 @@ class LengthBias:
     longer_wins: float | None
     correlation: float | None
     """Pearson's, of score gap and length gap, over all pairs with known lengths."""
+    correlation_interval: Interval | None = None
+
+    @property
+    def longer_wins_interval(self) -> Interval | None:
+        return share_interval(self.longer_wins, self.pairs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +58,24 @@ class TrustReport:
     length: LengthBias
     scores: dict[int, int]
     """Scores by the nearest whole label, both sides together."""
+    order_shift_interval: Interval | None = None
+
+    @property
+    def scored(self) -> int:
+        return self.pairs - self.unscored
+
+    @property
+    def order_inconsistent_interval(self) -> Interval | None:
+        return share_interval(self.order_inconsistent, self.scored)
+
+    @property
+    def ties_interval(self) -> Interval | None:
+        return share_interval(self.ties, self.scored)
+
+
+def share_interval(share: float | None, n: int) -> Interval | None:
+    """Wilson's, of a share of n rows; None where the share is unknown."""
+    return None if share is None or not n else wilson(round(share * n), n)
 
 
 def trust_report(verdicts: Iterable[Verdict], lengths: Mapping[str, tuple[int, int]]) -> TrustReport:
@@ -66,6 +92,7 @@ def trust_report(verdicts: Iterable[Verdict], lengths: Mapping[str, tuple[int, i
         ties=_share(d.is_zero for d in found),
         length=length_bias(found, lengths),
         scores=_score_histogram(rows),
+        order_shift_interval=_order_shift_interval(rows),
     )
 
 
@@ -74,7 +101,8 @@ def length_bias(found: Sequence[Difficulty], lengths: Mapping[str, tuple[int, in
     gaps = [(d.value, lengths[d.instruction_id]) for d in found if d.instruction_id in lengths]
     both = [(value, teacher - student) for value, (student, teacher) in gaps]
     decided = [(value > 0) == (longer > 0) for value, longer in both if value and longer]
-    return LengthBias(len(decided), _share(decided), _correlation(both))
+    correlation = _correlation(both)
+    return LengthBias(len(decided), _share(decided), correlation, _fisher(correlation, len(both)))
 
 
 def _share(hits: Iterable[bool]) -> float | None:
@@ -89,6 +117,14 @@ def _correlation(pairs: Sequence[tuple[float, float]]) -> float | None:
     return statistics.correlation(xs, ys)
 
 
+def _fisher(correlation: float | None, n: int) -> Interval | None:
+    """By Fisher's transformation, which needs four pairs and has no spread at ±1."""
+    if correlation is None or n < 4 or abs(correlation) >= 1:
+        return None
+    middle, margin = math.atanh(correlation), Z95 / math.sqrt(n - 3)
+    return math.tanh(middle - margin), math.tanh(middle + margin)
+
+
 def _order_shift(rows: Sequence[Verdict]) -> float | None:
     """§D.2 judges in both orders because of this; the mean over orders takes it out of every MFD."""
     student_first = [v.mfd for v in rows if v.scored and v.order == "student_first"]
@@ -96,6 +132,25 @@ def _order_shift(rows: Sequence[Verdict]) -> float | None:
     if not student_first or not teacher_first:
         return None
     return statistics.fmean(teacher_first) - statistics.fmean(student_first)
+
+
+def _order_shift_interval(rows: Sequence[Verdict]) -> Interval | None:
+    """From the pairs read in both orders, whose own shifts are resampled; of very many the normal one is as good."""
+    orders: dict[tuple[str, str], dict[str, list[float]]] = {}
+    for v in rows:
+        if v.scored:
+            orders.setdefault((v.instruction_id, v.student), {}).setdefault(v.order, []).append(v.mfd)
+    shifts = [
+        statistics.fmean(o["teacher_first"]) - statistics.fmean(o["student_first"])
+        for o in orders.values()
+        if len(o) == 2
+    ]
+    if len(shifts) < 2:
+        return None
+    if len(shifts) <= MOST_RESAMPLED:
+        return bootstrap_mean(shifts, random.Random(0))
+    middle, margin = statistics.fmean(shifts), Z95 * statistics.stdev(shifts) / math.sqrt(len(shifts))
+    return middle - margin, middle + margin
 
 
 def _score_histogram(rows: Iterable[Verdict]) -> dict[int, int]:
@@ -194,6 +249,17 @@ def _percentile(ordered: Sequence[float], share: float) -> float:
     below = math.floor(at)
     above = min(below + 1, len(ordered) - 1)
     return ordered[below] + (ordered[above] - ordered[below]) * (at - below)
+
+
+def same_winner(own: Iterable[Difficulty], other: Iterable[Difficulty]) -> tuple[int, int]:
+    """On how many pairs two judges name the same winner (or both a tie), and how many both have scored."""
+    seen = {(d.instruction_id, d.student): d for d in other}
+    both = [(d, seen[d.instruction_id, d.student]) for d in own if (d.instruction_id, d.student) in seen]
+    return sum(_winner(a) == _winner(b) for a, b in both), len(both)
+
+
+def _winner(found: Difficulty) -> int:
+    return 0 if found.is_zero else 1 if found.value > 0 else -1
 
 
 def self_preference(

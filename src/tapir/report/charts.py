@@ -20,6 +20,10 @@ MOST_POINTS = 240
 """A longer line is thinned to so many means: no screen shows more, and the page stays small at any size."""
 
 
+LINE_FILLS = (0, 1, 3, 4)
+"""Colours of the lines l0 to l3, for their legends and points."""
+
+
 @dataclass(frozen=True, slots=True)
 class Point:
     """A value, and its 95 % interval where it has one."""
@@ -36,23 +40,26 @@ def figure(chart: Element, caption: str, head: Sequence[str], rows: Sequence[Seq
     return el("figure", el("div", chart, class_="scroll"), el("figcaption", caption), data)
 
 
-def _svg(width: float, height: float, title: str, description: str, *children: Child) -> Element:
+def svg(width: float, height: float, title: str, description: str, *children: Child) -> Element:
+    """An SVG element that is named and described for those who do not see it."""
     mark = "c" + sha256(f"{title}\0{description}".encode("utf-8", "replace")).hexdigest()[:10]
     named = el("title", title, id=f"{mark}-t"), el("desc", description, id=f"{mark}-d")
-    svg = el("svg", *named, *children, role="img", aria_labelledby=f"{mark}-t {mark}-d")
-    svg.set("viewBox", f"0 0 {width:g} {height:g}")
+    node = el("svg", *named, *children, role="img", aria_labelledby=f"{mark}-t {mark}-d")
+    node.set("viewBox", f"0 0 {width:g} {height:g}")
     # Its natural size on a wide window, smaller with a narrow one, but never so small that the words cannot be read.
-    svg.set(
+    node.set(
         "style", f"width:100%;max-width:{width:g}px;min-width:{min(width, 560) if width > 560 else width * 0.8:g}px"
     )
-    return svg
+    return node
 
 
-def _text(x: float, y: float, said: str, *, anchor: str = "start", kind: str | None = None) -> Element:
+def words(x: float, y: float, said: str, *, anchor: str = "start", kind: str | None = None) -> Element:
+    """A label at this place."""
     return el("text", said, x=x, y=y, class_=kind, text_anchor=None if anchor == "start" else anchor)
 
 
-def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> Element:
+def line(x1: float, y1: float, x2: float, y2: float, kind: str) -> Element:
+    """A straight line of this kind (`charts.css`)."""
     return el("line", x1=x1, y1=y1, x2=x2, y2=y2, class_=kind)
 
 
@@ -81,10 +88,10 @@ def stacked_bars(
     left, right, pitch = 190.0, 190.0, 24.0
     top = 30.0 if len(parts) > 1 else 6.0
     longest = max((sum(values) for _, values, _ in rows), default=0) or 1
-    marks: list[Child] = list(_legend(left, parts, colours)) if len(parts) > 1 else []
+    marks: list[Child] = list(legend(left, parts, colours)) if len(parts) > 1 else []
     for n, (label, values, note) in enumerate(rows):
         y, x = top + n * pitch, left
-        marks.append(_text(left - 10, y + 15, short(label), anchor="end"))
+        marks.append(words(left - 10, y + 15, short(label), anchor="end"))
         for part, value in enumerate(values):
             width = value / longest * (WIDTH - left - right)
             if width > 0:
@@ -93,14 +100,15 @@ def stacked_bars(
                     el("rect", el("title", said), x=x, y=y + 4, width=width, height=14, class_=f"f{colours[part]}")
                 )
             x += width
-        marks.append(_text(x + 8, y + 15, note, kind="soft"))
-    return _svg(WIDTH, top + len(rows) * pitch + 6, title, description, *marks)
+        marks.append(words(x + 8, y + 15, note, kind="soft"))
+    return svg(WIDTH, top + len(rows) * pitch + 6, title, description, *marks)
 
 
-def _legend(x: float, parts: Sequence[str], colours: Sequence[int]) -> list[Element]:
+def legend(x: float, parts: Sequence[str], colours: Sequence[int], y: float = 0.0) -> list[Element]:
+    """What each colour stands for, in a row."""
     marks: list[Element] = []
     for n, part in enumerate(parts):
-        marks += [el("rect", x=x, y=4, width=12, height=12, class_=f"f{colours[n]}"), _text(x + 18, 14, part)]
+        marks += [el("rect", x=x, y=y + 4, width=12, height=12, class_=f"f{colours[n]}"), words(x + 18, y + 14, part)]
         x += 40 + 7.2 * len(part)
     return marks
 
@@ -119,7 +127,7 @@ def histogram(
     marks: list[Child] = []
     for level in levels:
         y = base - level * tall
-        marks += [_line(left, y, WIDTH - right, y, "grid"), _text(left - 8, y + 4, f"{level:,.0f}", anchor="end")]
+        marks += [line(left, y, WIDTH - right, y, "grid"), words(left - 8, y + 4, f"{level:,.0f}", anchor="end")]
     for value, count in sorted(bins.items()):
         x, tall_bar = left + (value - width / 2 - low) * scale, count * tall
         hard = threshold is not None and value > threshold
@@ -128,21 +136,22 @@ def histogram(
         marks.append(el("rect", el("title", said), class_=kind, **box))
     for value in ticks(low + width / 2, high - width / 2, 10):
         if low <= value <= high:
-            marks.append(_text(left + (value - low) * scale, base + 18, _signed(value), anchor="middle"))
-    marks.append(_text((left + WIDTH - right) / 2, height - 6, axis, anchor="middle", kind="soft"))
+            marks.append(words(left + (value - low) * scale, base + 18, signed(value), anchor="middle"))
+    marks.append(words((left + WIDTH - right) / 2, height - 6, axis, anchor="middle", kind="soft"))
     if threshold is not None:
         x = left + (threshold - low) * scale
         end = x > WIDTH - 220
         marks += [
-            _line(x, top - 12, x, base, "mark"),
-            _text(
+            line(x, top - 12, x, base, "mark"),
+            words(
                 x - 7 if end else x + 7, top - 4, f"δ = {threshold:g}; hard above it", anchor="end" if end else "start"
             ),
         ]
-    return _svg(WIDTH, height, title, description, *marks)
+    return svg(WIDTH, height, title, description, *marks)
 
 
-def _signed(value: float) -> str:
+def signed(value: float) -> str:
+    """A number with a real minus sign."""
     return f"{value:g}".replace("-", "−")
 
 
@@ -162,10 +171,10 @@ def intervals(
 
     marks: list[Child] = []
     for level in levels:
-        marks += [_line(left, at(level), width - right, at(level), "grid")]
-        marks += [_text(left - 8, at(level) + 4, f"{level:.{decimals}f}", anchor="end")]
+        marks += [line(left, at(level), width - right, at(level), "grid")]
+        marks += [words(left - 8, at(level) + 4, f"{level:.{decimals}f}", anchor="end")]
     if reference is not None:
-        marks.append(_line(left, at(reference), width - right, at(reference), "mark"))
+        marks.append(line(left, at(reference), width - right, at(reference), "mark"))
     step = (width - left - right) / max(1, len(points))
     places = [left + step * (n + 0.5) for n in range(len(points))]
     path = " ".join(f"{x:.2f},{at(p.value):.2f}" for x, p in zip(places, points, strict=True))
@@ -174,8 +183,8 @@ def intervals(
     for n, (x, point) in enumerate(zip(places, points, strict=True)):
         marks += _whisker(x, point, at, form)
         if n % every == 0 or n == len(points) - 1:
-            marks.append(_text(x, base + 20, point.label, anchor="middle"))
-    return _svg(width, height, title, description, *marks)
+            marks.append(words(x, base + 20, point.label, anchor="middle"))
+    return svg(width, height, title, description, *marks)
 
 
 def _whisker(x: float, point: Point, at: Callable[[float], float], form: str) -> list[Element]:
@@ -184,9 +193,9 @@ def _whisker(x: float, point: Point, at: Callable[[float], float], form: str) ->
         said += f" ({form.format(point.low)} to {form.format(point.high)})"
         low, high = at(point.low), at(point.high)
         marks += [
-            _line(x, low, x, high, "l0"),
-            _line(x - 5, low, x + 5, low, "l0"),
-            _line(x - 5, high, x + 5, high, "l0"),
+            line(x, low, x, high, "l0"),
+            line(x - 5, low, x + 5, low, "l0"),
+            line(x - 5, high, x + 5, high, "l0"),
         ]
     return [*marks, el("circle", el("title", said), cx=x, cy=at(point.value), r=4.5, class_="f0")]
 
@@ -203,22 +212,22 @@ def lines(
     across = (width - left - right) / (last - min(xs))
     up = (base - top) / (levels[-1] - levels[0])
     decimals = max(len(f"{level:g}".partition(".")[2]) for level in levels)
-    marks: list[Child] = [*_legend(left, list(thinned), range(len(thinned)))]
+    marks: list[Child] = [*legend(left, list(thinned), LINE_FILLS)]
     for level in levels:
         y = base - (level - levels[0]) * up
         marks += [
-            _line(left, y, width - right, y, "grid"),
-            _text(left - 8, y + 4, f"{level:.{decimals}f}", anchor="end"),
+            line(left, y, width - right, y, "grid"),
+            words(left - 8, y + 4, f"{level:.{decimals}f}", anchor="end"),
         ]
     for n, points in enumerate(thinned.values()):
         path = " ".join(f"{left + (x - min(xs)) * across:.1f},{base - (y - levels[0]) * up:.1f}" for x, y in points)
         marks.append(el("polyline", points=path, class_=f"l{n}"))
     marks += [
-        _text(left, base + 18, f"{min(xs):,.0f}"),
-        _text(width - right, base + 18, f"{max(xs):,.0f}", anchor="end"),
-        _text((left + width - right) / 2, height - 12, f"{y_axis} by {x_axis}", anchor="middle", kind="soft"),
+        words(left, base + 18, f"{min(xs):,.0f}"),
+        words(width - right, base + 18, f"{max(xs):,.0f}", anchor="end"),
+        words((left + width - right) / 2, height - 12, f"{y_axis} by {x_axis}", anchor="middle", kind="soft"),
     ]
-    return _svg(width, height, title, description, *marks)
+    return svg(width, height, title, description, *marks)
 
 
 def thin(points: Sequence[tuple[float, float]], most: int = MOST_POINTS) -> list[tuple[float, float]]:
@@ -244,12 +253,12 @@ def mix_columns(
     room = column - 58
     marks: list[Child] = []
     for n, name in enumerate(sets):
-        marks.append(_text(left + n * column, 16, short(name, 16), kind="strong"))
+        marks.append(words(left + n * column, 16, short(name, 16), kind="strong"))
     if target:
-        marks += [_line(left, 26, left, 38, "mark"), _text(left + 8, 36, "target share", kind="soft")]
+        marks += [line(left, 26, left, 38, "mark"), words(left + 8, 36, "target share", kind="soft")]
     for row, task in enumerate(tasks):
         y = top + row * pitch
-        marks.append(_text(left - 12, y + 14, short(task), anchor="end"))
+        marks.append(words(left - 12, y + 14, short(task), anchor="end"))
         for n, (name, shares) in enumerate(sets.items()):
             x, share = left + n * column, shares.get(task, 0.0)
             long = share / most * room
@@ -257,7 +266,7 @@ def mix_columns(
             marks.append(el("rect", el("title", said), x=x, y=y + 4, width=max(long, 0.01), height=12, class_="f0"))
             if target.get(task):
                 tick = x + target[task] / most * room
-                marks.append(_line(tick, y + 2, tick, y + 18, "mark"))
+                marks.append(line(tick, y + 2, tick, y + 18, "mark"))
             edge = x + max(long, target.get(task, 0) / most * room)
-            marks.append(_text(edge + 6, y + 14, f"{100 * share:.1f}" if share else "·", kind="soft"))
-    return _svg(WIDTH, top + len(tasks) * pitch + 6, title, description, *marks)
+            marks.append(words(edge + 6, y + 14, f"{100 * share:.1f}" if share else "·", kind="soft"))
+    return svg(WIDTH, top + len(tasks) * pitch + 6, title, description, *marks)

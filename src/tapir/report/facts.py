@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import json
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -20,14 +19,15 @@ import pyarrow.parquet as pq
 
 from tapir.config import Recipe, parse_recipe, read_yaml
 from tapir.curriculum.mixture import targets_for
-from tapir.curriculum.trust import TrustReport, trust_report
+from tapir.curriculum.trust import TrustReport
 from tapir.errors import RecipeError
 from tapir.report import text
+from tapir.report.judge import RunTrust, run_trust
 from tapir.store.rundir import RunDir
 from tapir.store.tables import read_rows
 from tapir.tasks import OTHERS, load_taxonomy
 from tapir.training.result import StepLog, read_log
-from tapir.types import Answer, Difficulty, Instruction, Result, Verdict
+from tapir.types import Difficulty, Instruction, Result, Verdict
 
 POOL = "round_0/02_classified"
 HARD = "round_0/07_hard"
@@ -154,19 +154,18 @@ class Facts:
         return None if value is None else float(value)
 
     @functools.cached_property
+    def trust(self) -> RunTrust:
+        """Everything that says how far the judge can be trusted."""
+        return run_trust(self.run)
+
+    @functools.cached_property
     def judgements(self) -> dict[str, TrustReport]:
         """Trust in the judge, for the selection and for each round's evaluation."""
-        found: dict[str, TrustReport] = {}
-        path = self.path("round_0/06_verdicts")
-        if path.exists():
-            mine, theirs = self.path("round_0/05_student_answers"), self.path("round_0/03_teacher_answers")
-            found["selection"] = trust_report(read_rows(path, Verdict), _lengths(mine, theirs))
-        for r in self.rounds:
-            path = self.path(f"round_{r}/06_evaluation", "verdicts")
-            if path.exists():
-                mine, theirs = self.answers_path(r), self.answers_path(0)
-                found[f"evaluation of student_{r}"] = trust_report(read_rows(path, Verdict), _lengths(mine, theirs))
-        return {name: report for name, report in found.items() if report.pairs}
+        return {
+            "selection" if s.against == "teacher" else f"evaluation of {s.student}": s.trust
+            for s in self.trust.sections
+            if s.trust.pairs
+        }
 
     @functools.cached_property
     def methods(self) -> dict[str, Counter[str]]:
@@ -193,7 +192,7 @@ class Facts:
             return {}
         gaps: dict[str, list[float]] = {}
         unread: set[str] = set()
-        for v in read_rows(self.path(f"round_{self.last_judged}/06_evaluation", "verdicts"), Verdict):
+        for v in read_rows(self.path(f"round_{self.last_judged}/06_evaluation", "verdicts"), Verdict, without=("raw",)):
             if v.scored:
                 # student_0 stands in the teacher's place here, so that MFD is how far this student falls short of it.
                 gaps.setdefault(v.instruction_id, []).append(-v.mfd)
@@ -253,21 +252,9 @@ def _counts(path: Path, column: str) -> Counter[str]:
     return Counter({str(c["values"] or OTHERS): int(c["counts"]) for c in counted.to_pylist()})
 
 
-def _lengths(mine: Path, theirs: Path) -> dict[str, tuple[int, int]]:
-    """Characters of both answers, by instruction."""
-    student, teacher = _characters(mine), _characters(theirs)
-    return {i: (student[i], teacher[i]) for i in student.keys() & teacher.keys()}
-
-
-def _characters(path: Path) -> Mapping[str, int]:
-    if not path.exists():
-        return {}
-    table = pq.read_table(path, columns=["instruction_id", "text"])
-    lengths: Any = pc.utf8_length(table["text"])  # pyright: ignore[reportAttributeAccessIssue]
-    return dict(zip(table["instruction_id"].to_pylist(), lengths.to_pylist(), strict=True))
-
-
 def _texts(path: Path, wanted: set[str]) -> dict[str, str]:
     if not path.exists() or not wanted:
         return {}
-    return {a.instruction_id: a.text for a in read_rows(path, Answer) if a.instruction_id in wanted}
+    chosen = pq.read_table(path, columns=["instruction_id", "text"], filters=[("instruction_id", "in", wanted)])
+    found = chosen.to_pydict()
+    return dict(zip(found["instruction_id"], found["text"], strict=True))

@@ -127,6 +127,10 @@ def _doubts_on_results(facts: Facts) -> Iterator[str]:
 
 
 def _doubts_on_judge(facts: Facts) -> Iterator[str]:
+    for name, report in facts.trust.canaries.items():
+        if report.reaching:
+            named = ", ".join(n.removeprefix("canary_") for n in report.reaching)
+            yield f"The judge can't be trusted here: beside {name} answers that say nothing ({named}) reach the student's."
     for name, report in facts.judgements.items():
         if report.order_inconsistent is not None and report.order_inconsistent > 0.3:
             yield (

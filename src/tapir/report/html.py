@@ -1,7 +1,7 @@
 """The report: one HTML file that needs no network and runs no script, from a run's files only.
 
-Owns the page's frame and the order of its sections. What a section says is in `findings`, `making` and `closeup`;
-what the files say in `facts`; escaping in `markup`.
+Owns the page's frame and the order of its sections. What a section says is in `findings`, `quality`, `making`, `funnel`,
+`learning`, `verdicts` and `closeup`; what the files say in `facts`; escaping in `markup`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
-from tapir.report import closeup, findings, making
+from tapir.report import closeup, findings, funnel, learning, making, quality, verdicts
 from tapir.report.facts import Facts
 from tapir.report.markup import Element, el, foreign, render
 from tapir.store.rundir import RunDir, write_text
@@ -21,11 +21,12 @@ SECTIONS: tuple[tuple[str, str, Callable[[Facts], list[Element]]], ...] = (
     ("summary", "Summary", findings.summary),
     ("results", "Before and after", findings.results),
     ("by-task", "Results by task", findings.by_task),
+    ("quality", "Relative quality", quality.quality),
     ("difficulty", "Difficulty", making.difficulty),
     ("mix", "Task mix", making.mix),
-    ("funnel", "Rows", making.funnel),
-    ("training", "Training", making.training),
-    ("judge", "Trust in the judge", making.judge),
+    ("funnel", "Rows", funnel.funnel),
+    ("training", "Training", learning.training),
+    ("judge", "Trust in the judge", verdicts.judge),
     ("cost", "Cost", making.cost),
     ("cases", "Best and worst cases", closeup.cases),
     ("recipe", "Recipe and versions", closeup.reproduction),
@@ -42,10 +43,15 @@ def write_report(run: RunDir, out: Path | None = None) -> Path:
     return path
 
 
+def stylesheet(name: str) -> str:
+    """A style sheet of this package."""
+    return resources.files("tapir.report").joinpath(name).read_text(encoding="utf-8")
+
+
 def page(facts: Facts) -> Element:
     """The whole document."""
     name = foreign(facts.recipe.name if facts.recipe else facts.run.root.name, 100)
-    style = resources.files("tapir.report").joinpath("page.css").read_text(encoding="utf-8")
+    style = "\n".join(stylesheet(name) for name in ("page.css", "charts.css"))
     head = el(
         "head",
         el("meta", charset="utf-8"),

@@ -6,11 +6,16 @@ With a gold file the judge is asked, through the ledger: the first report pays f
 
 from __future__ import annotations
 
+import json
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from statistics import fmean
 from typing import Any
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from tapir.curriculum.canary import CanaryReport, canary_report
 from tapir.curriculum.difficulty import difficulties
@@ -18,17 +23,23 @@ from tapir.curriculum.trust import (
     BOOTSTRAP_ROUNDS,
     Estimate,
     GoldReport,
+    Interval,
     TrustReport,
+    same_winner,
     self_preference,
+    share_interval,
     trust_report,
 )
+from tapir.errors import DataError
 from tapir.stages.rescore import Rescored
-from tapir.store.rundir import RunDir
+from tapir.store.rundir import RunDir, write_json
 from tapir.store.tables import read_rows
-from tapir.types import Answer, Verdict
+from tapir.types import Verdict
 
 SECOND = "trust/second_judge.parquet"
 """Verdicts of a second judge on a sample of round 0's pairs; `tapir judge RUN` writes them."""
+AGREEMENT = "trust/gold.json"
+"""The judge's agreement with human labels, as last measured."""
 SEED = 17
 HIGH_INCONSISTENCY = 0.3
 
@@ -44,52 +55,96 @@ class Section:
 
 
 @dataclass(frozen=True, slots=True)
+class SecondJudge:
+    """What a second judge says of pairs that the first has judged."""
+
+    self_preference: Estimate
+    same_winner: int
+    pairs: int
+
+
+@dataclass(frozen=True, slots=True)
 class RunTrust:
     """Everything a run's own files say about its judges."""
 
     sections: list[Section]
     canaries: dict[str, CanaryReport]
     """By the student they were judged beside."""
-    self_preference: Estimate | None
+    second: SecondJudge | None
     """None where no second judge has seen a sample."""
     rescored: list[Rescored]
+    gold: GoldReport | None
+    """None where nobody has given human labels."""
 
 
 def run_trust(run: RunDir) -> RunTrust:
     """Read the verdicts of round 0 and of every evaluation."""
     sections: list[Section] = []
-    first = _table(run, "round_0/06_verdicts.parquet", Verdict)
-    teacher = _texts(run, "round_0/03_teacher_answers.parquet")
-    student_0 = _texts(run, "round_0/05_student_answers.parquet")
+    first = _verdicts(run, "round_0/06_verdicts.parquet")
+    teacher = answer_lengths(run.root / "round_0/03_teacher_answers.parquet")
+    student_0 = answer_lengths(run.root / "round_0/05_student_answers.parquet")
     sections += _sections(first, student_0, teacher, "teacher")
     canaries: dict[str, CanaryReport] = {}
     rescored: list[Rescored] = []
-    base = _texts(run, "round_0/09_evaluation.answers.parquet")
+    base = answer_lengths(run.root / "round_0/09_evaluation.answers.parquet")
     for folder in sorted(run.root.glob("round_*"), key=lambda p: int(p.name.removeprefix("round_"))):
         place = f"{folder.name}/{'09' if folder.name == 'round_0' else '06'}_evaluation"
         rescored += _table(run, f"{place}.rescored.parquet", Rescored)
-        verdicts = _table(run, f"{place}.verdicts.parquet", Verdict)
-        sections += _sections(verdicts, _texts(run, f"{place}.answers.parquet"), base, "student_0")
-        if found := canary_report(verdicts, _table(run, f"{place}.canaries.parquet", Verdict), SEED):
+        verdicts = _verdicts(run, f"{place}.verdicts.parquet")
+        own = answer_lengths(run.root / f"{place}.answers.parquet")
+        sections += _sections(verdicts, own, base, "student_0")
+        if found := canary_report(verdicts, _verdicts(run, f"{place}.canaries.parquet"), SEED):
             canaries[found.student.author] = found
-    second = _table(run, SECOND, Verdict)
-    preference = (
-        self_preference(difficulties(first), difficulties(second), random.Random(SEED), BOOTSTRAP_ROUNDS)
-        if second
-        else None
-    )
-    return RunTrust(sections, canaries, preference, rescored)
+    return RunTrust(sections, canaries, _second(first, _verdicts(run, SECOND)), rescored, read_agreement(run))
 
 
-def _table(run: RunDir, name: str, row_type: type[Any]) -> list[Any]:
+def _second(first: list[Verdict], second: list[Verdict]) -> SecondJudge | None:
+    if not second:
+        return None
+    own, other = difficulties(first), difficulties(second)
+    same, both = same_winner(own, other)
+    return SecondJudge(self_preference(own, other, random.Random(SEED), BOOTSTRAP_ROUNDS), same, both)
+
+
+def _table(run: RunDir, name: str, row_type: type[Any], without: Sequence[str] = ()) -> list[Any]:
     path = run.root / name
-    return list(read_rows(path, row_type)) if path.exists() else []
+    return list(read_rows(path, row_type, without=without)) if path.exists() else []
 
 
-def _texts(run: RunDir, name: str) -> dict[str, int]:
-    """Length of each answer in characters."""
-    answers: list[Answer] = _table(run, name, Answer)
-    return {a.instruction_id: len(a.text) for a in answers}
+def _verdicts(run: RunDir, name: str) -> list[Verdict]:
+    return _table(run, name, Verdict, without=("raw",))
+
+
+def answer_lengths(path: Path) -> dict[str, int]:
+    """Characters of each answer, by instruction; empty where the table is not there."""
+    if not path.exists():
+        return {}
+    table = pq.read_table(path, columns=["instruction_id", "text"])
+    lengths: Any = pc.utf8_length(table["text"])  # pyright: ignore[reportAttributeAccessIssue]
+    return dict(zip(table["instruction_id"].to_pylist(), lengths.to_pylist(), strict=True))
+
+
+def keep_agreement(run: RunDir, gold: GoldReport) -> None:
+    """Leave the agreement with human labels in the run, where the page finds it."""
+    write_json(run.root / AGREEMENT, asdict(gold))
+
+
+def read_agreement(run: RunDir) -> GoldReport | None:
+    """The agreement with human labels that the last `tapir report RUN --gold FILE` has found."""
+    path = run.root / AGREEMENT
+    if not path.exists():
+        return None
+    try:
+        plain = json.loads(path.read_text(encoding="utf-8"))
+        estimates = {name: _estimate(plain[name]) for name in ("accuracy", "kappa", "same_after_swap")}
+        return GoldReport(int(plain["pairs"]), int(plain["unscored"]), **estimates)
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); remove it, then `tapir report --gold` makes it") from None
+
+
+def _estimate(plain: dict[str, Any]) -> Estimate:
+    interval = plain["interval"]
+    return Estimate(plain["value"], (float(interval[0]), float(interval[1])) if interval else None)
 
 
 def _sections(
@@ -102,18 +157,29 @@ def _sections(
         yield Section(judge, name, against, trust_report(rows, lengths))
 
 
-def trust_json(found: RunTrust, gold: GoldReport | None = None) -> dict[str, Any]:
+def trust_json(found: RunTrust) -> dict[str, Any]:
     """The whole trust report as data."""
     return {
-        "sections": [asdict(s) for s in found.sections],
+        "sections": [_section_json(s) for s in found.sections],
         "canaries": {name: {**asdict(r), "reaching": r.reaching} for name, r in found.canaries.items()},
-        "self_preference": asdict(found.self_preference) if found.self_preference else None,
-        "rescored": _distributions(found.rescored),
-        "gold": asdict(gold) if gold else None,
+        "second_judge": asdict(found.second) if found.second else None,
+        "rescored": distributions(found.rescored),
+        "gold": asdict(found.gold) if found.gold else None,
     }
 
 
-def trust_lines(found: RunTrust, gold: GoldReport | None = None) -> Iterator[str]:
+def _section_json(section: Section) -> dict[str, Any]:
+    plain = asdict(section)
+    trust, length = section.trust, section.trust.length
+    plain["trust"] |= {
+        "order_inconsistent_interval": trust.order_inconsistent_interval,
+        "ties_interval": trust.ties_interval,
+    }
+    plain["trust"]["length"]["longer_wins_interval"] = length.longer_wins_interval
+    return plain
+
+
+def trust_lines(found: RunTrust) -> Iterator[str]:
     """The trust report for a terminal."""
     if not found.sections:
         yield "no pair of this run was judged: its verdicts come from checks, or difficulty needs no judge"
@@ -121,35 +187,50 @@ def trust_lines(found: RunTrust, gold: GoldReport | None = None) -> Iterator[str
         yield f"{section.judge} on {section.student} against {section.against}"
         yield from (f"  {line}" for line in _section_lines(section.trust))
     yield from canary_lines(found)
-    if found.self_preference is not None:
-        yield (
-            "self-preference: the judge puts the teacher "
-            f"{_points(found.self_preference)} points further above the student than a second judge does"
-        )
+    if found.second is not None:
+        yield from second_lines(found.second)
     yield from rescored_lines(found.rescored)
-    if gold is not None:
-        yield from gold_lines(gold)
+    if found.gold is not None:
+        yield from gold_lines(found.gold)
 
 
 def _section_lines(trust: TrustReport) -> Iterator[str]:
     reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(trust.problems.items()))
-    yield f"{trust.pairs} pairs judged, {trust.unscored} unscored" + (f" ({reasons})" if reasons else "")
+    yield f"{trust.pairs} pairs judged, {trust.unscored} unscored" + (f" (verdicts: {reasons})" if reasons else "")
     if trust.order_inconsistent is not None:
         bad = "; do not lean on this judge alone" if trust.order_inconsistent > HIGH_INCONSISTENCY else ""
-        yield f"the order changes the verdict in {_percent(trust.order_inconsistent)} of pairs{bad}"
+        said = share(trust.order_inconsistent, trust.order_inconsistent_interval)
+        yield f"the order changes the verdict in {said} of pairs{bad}"
     if trust.order_shift is not None:
         yield (
-            f"the gap grows by {trust.order_shift:+.2f} points for the teacher's side when it stands first; "
-            f"ties: {_percent(trust.ties)}"
+            f"the gap grows by {points(trust.order_shift, trust.order_shift_interval)} points for the teacher's side "
+            f"when it stands first; ties: {share(trust.ties, trust.ties_interval)}"
         )
     length = trust.length
     if length.longer_wins is not None:
-        yield f"the longer answer wins in {_percent(length.longer_wins)} of {length.pairs} decided pairs"
+        said = share(length.longer_wins, length.longer_wins_interval)
+        yield f"the longer answer wins in {said} of {length.pairs} decided pairs"
     if length.correlation is not None:
-        yield f"score gap and length gap correlate at {length.correlation:+.2f}"
+        yield f"score gap and length gap correlate at {points(length.correlation, length.correlation_interval)}"
     if trust.scores:
         most = max(trust.scores.values())
         yield from (f"{score:>3} {'█' * round(30 * n / most)} {n}" for score, n in trust.scores.items())
+
+
+def second_lines(second: SecondJudge) -> Iterator[str]:
+    """How a second judge differs from the first."""
+    if not second.pairs:
+        yield "the second judge has scored none of the pairs that the first has"
+        return
+    said = share(second.same_winner / second.pairs, share_interval(second.same_winner / second.pairs, second.pairs))
+    yield f"a second judge names the same winner in {said} of {second.pairs} pairs"
+    preference = second.self_preference
+    if preference.value is not None:
+        noise = preference.interval is not None and preference.interval[0] <= 0 <= preference.interval[1]
+        yield (
+            f"self-preference: the judge puts the teacher {points(preference.value, preference.interval)} points "
+            f"further above the student than the second judge does{'; inside the noise' if noise else ''}"
+        )
 
 
 def canary_lines(found: RunTrust) -> Iterator[str]:
@@ -170,7 +251,7 @@ def canary_lines(found: RunTrust) -> Iterator[str]:
             )
 
 
-def _distributions(rows: Iterable[Rescored]) -> list[dict[str, Any]]:
+def distributions(rows: Iterable[Rescored]) -> list[dict[str, Any]]:
     """Share at zero, share above δ and mean, by round, group and kind; of the fixed sample alone."""
     groups: dict[tuple[int, str, str], list[Rescored]] = {}
     for row in rows:
@@ -188,28 +269,45 @@ def _distributions(rows: Iterable[Rescored]) -> list[dict[str, Any]]:
 
 def rescored_lines(rows: Iterable[Rescored]) -> Iterator[str]:
     """Difficulty round by round (Figure 6: the share at zero grows)."""
-    for d in _distributions(rows):
+    for d in distributions(rows):
+        zero, hard = (share(d[name], share_interval(d[name], d["rows"])) for name in ("zero", "hard"))
         yield (
-            f"student_{d['round']} on {d['rows']} {d['group']} rows ({d['kind']}): at zero {_percent(d['zero'])}, "
-            f"hard {_percent(d['hard'])}, mean {d['mean']:+.2f}"
+            f"student_{d['round']} on {d['rows']} {d['group'].replace('_', '-')} rows ({d['kind']}): at zero {zero}, "
+            f"hard {hard}, mean {d['mean']:+.2f}"
         )
 
 
 def gold_lines(gold: GoldReport) -> Iterator[str]:
     """Agreement with human labels."""
     yield f"gold labels: {gold.pairs} pairs read, {gold.unscored} unscored"
-    for name, estimate in (
+    for name, estimate in agreements(gold):
+        yield f"  {name}: {estimated(estimate)}"
+
+
+def agreements(gold: GoldReport) -> tuple[tuple[str, Estimate], ...]:
+    """The numbers of a gold report by their names."""
+    return (
         ("accuracy", gold.accuracy), ("Cohen's kappa", gold.kappa), ("same after swapping", gold.same_after_swap)
-    ):  # fmt: skip
-        yield f"  {name}: {_points(estimate)}"
+    )  # fmt: skip
 
 
-def _points(estimate: Estimate) -> str:
+def estimated(estimate: Estimate) -> str:
+    """A number with its interval, in words."""
     if estimate.value is None:
         return "unknown"
     low_high = f" (95 % CI {estimate.interval[0]:.2f} to {estimate.interval[1]:.2f})" if estimate.interval else ""
     return f"{estimate.value:.2f}{low_high}"
 
 
-def _percent(share: float | None) -> str:
-    return "unknown" if share is None else f"{100 * share:.0f} %"
+def points(value: float | None, interval: Interval | None = None) -> str:
+    """A signed number of points with its interval."""
+    if value is None:
+        return "unknown"
+    return f"{value:+.2f}" + (f" ({interval[0]:+.2f} to {interval[1]:+.2f})" if interval else "")
+
+
+def share(value: float | None, interval: Interval | None = None) -> str:
+    """A share in per cent with its interval."""
+    if value is None:
+        return "unknown"
+    return f"{100 * value:.0f} %" + (f" ({100 * interval[0]:.0f} to {100 * interval[1]:.0f})" if interval else "")

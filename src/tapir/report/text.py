@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
+from tapir.report.bounds import with_bounds
 from tapir.report.judge import canary_lines, run_trust
 from tapir.store.rundir import RunDir
 from tapir.store.tables import read_rows
@@ -24,7 +25,8 @@ def results(run: RunDir) -> list[Result]:
     """All results of the run, in the order of rounds."""
     found: list[Result] = []
     for path in sorted(run.root.glob("round_*/*_evaluation.parquet"), key=lambda p: int(p.parent.name[6:])):
-        found += read_rows(path, Result)
+        place = f"{path.parent.name}/{path.stem}"
+        found += with_bounds(run, place, list(read_rows(path, Result)))
     return found
 
 

@@ -11,7 +11,7 @@ import json
 import os
 import types
 import typing
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -141,20 +141,24 @@ def _chunks(rows: Iterable[Any]) -> Iterator[list[Any]]:
         yield chunk
 
 
-def read_rows(path: Path, row_type: type[Row]) -> Iterator[Row]:
-    """Stream the rows of a Parquet or JSONL file."""
-    for number, plain in enumerate(read_plain(path), 1):
+def read_rows(path: Path, row_type: type[Row], *, without: Sequence[str] = ()) -> Iterator[Row]:
+    """Stream the rows of a Parquet or JSONL file.
+
+    Columns `without` which a reader can do stay unread (of Parquet) and take their defaults: texts fill a memory.
+    """
+    for number, plain in enumerate(read_plain(path, without=without), 1):
         yield from_plain(row_type, plain, where=f"{path}:{number}")
 
 
-def read_plain(path: Path) -> Iterator[dict[str, Any]]:
+def read_plain(path: Path, *, without: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
     """Stream a file's rows as plain data, whatever their type."""
     if not path.exists():
         raise DataError(f"{path}: there is no such file")
     if path.suffix == ".parquet":
         try:
             with pq.ParquetFile(path) as file:
-                for batch in file.iter_batches(batch_size=CHUNK_ROWS):
+                columns = [name for name in file.schema_arrow.names if name not in without]
+                for batch in file.iter_batches(batch_size=CHUNK_ROWS, columns=columns):
                     for row in batch.to_pylist(maps_as_pydicts="strict"):
                         yield row
         except (pa.ArrowInvalid, OSError) as error:

@@ -16,6 +16,8 @@ from itertools import pairwise
 from tapir.report.markup import Child, Element, el, table
 
 WIDTH = 880
+CUT_ABOVE = 2.0
+"""Bars of a mix are cut at this many times the largest target."""
 MOST_POINTS = 240
 """A longer line is thinned to so many means: no screen shows more, and the page stays small at any size."""
 
@@ -250,6 +252,9 @@ def mix_columns(
     left, top, pitch = 190.0, 44.0, 21.0
     column = (WIDTH - left) / max(1, len(sets))
     most = max([s.get(t, 0) for s in sets.values() for t in tasks] + [target.get(t, 0) for t in tasks] + [0.01])
+    if target:
+        # One set of few rows may be all of one task; it is cut, with a mark, rather than squeezing the others.
+        most = min(most, CUT_ABOVE * max(target.values()))
     room = column - 58
     marks: list[Child] = []
     for n, name in enumerate(sets):
@@ -261,12 +266,12 @@ def mix_columns(
         marks.append(words(left - 12, y + 14, short(task), anchor="end"))
         for n, (name, shares) in enumerate(sets.items()):
             x, share = left + n * column, shares.get(task, 0.0)
-            long = share / most * room
+            long, cut = min(share / most, 1) * room, "» " if share > most else ""
             said = f"{task}, {name}: {100 * share:.1f} %, target {100 * target.get(task, 0):.1f} %"
             marks.append(el("rect", el("title", said), x=x, y=y + 4, width=max(long, 0.01), height=12, class_="f0"))
             if target.get(task):
                 tick = x + target[task] / most * room
                 marks.append(line(tick, y + 2, tick, y + 18, "mark"))
             edge = x + max(long, target.get(task, 0) / most * room)
-            marks.append(words(edge + 6, y + 14, f"{100 * share:.1f}" if share else "·", kind="soft"))
+            marks.append(words(edge + 6, y + 14, f"{cut}{100 * share:.1f}" if share else "·", kind="soft"))
     return svg(WIDTH, top + len(tasks) * pitch + 6, title, description, *marks)

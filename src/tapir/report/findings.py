@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import PurePath
+from statistics import fmean
 
 from tapir.config import Recipe, Role
+from tapir.curriculum.statistics import bootstrap_mean
 from tapir.report import text
 from tapir.report.charts import Point, figure, intervals, stacked_bars
 from tapir.report.facts import Facts
 from tapir.report.markup import Child, Element, el, foreign, table
 from tapir.tasks import OTHERS
 
+SEED = 17
+FEW_OF_TASK = 5
+"""Of fewer rows a resampled interval says nothing."""
 FEW_PROMPTS = 100
 """Below this many held-out prompts a 95 % interval of a rate is wider than about ± 10 points."""
 
@@ -47,7 +53,8 @@ def _what(facts: Facts) -> Iterator[str]:
         deltas = sorted({d for d in (facts.delta(k) for k in {x.kind for x in facts.difficulties}) if d is not None})
         above = f" (difficulty above {' or '.join(f'{d:g}' for d in deltas)})" if deltas else ""
         expanded = [n for n in (facts.rows(f"round_{r}/01_expanded") for r in rounds) if n is not None]
-        grown = f"; {sum(expanded):,} instructions were grown from them" if expanded else ""
+        many = sum(expanded)
+        grown = f"; {many:,} instruction{'s were' if many != 1 else ' was'} grown from them" if expanded else ""
         yield f"Of {pool:,} seeds {hard:,} were hard for student_0{above}{grown}."
     trained = [(r, facts.receipts[f"round_{r}/04_mix"]) for r in rounds if f"round_{r}/04_mix" in facts.receipts]
     if trained:
@@ -126,11 +133,22 @@ def _doubts_on_results(facts: Facts) -> Iterator[str]:
         )
 
 
-def _doubts_on_judge(facts: Facts) -> Iterator[str]:
+def canary_doubts(facts: Facts) -> Iterator[str]:
+    """Whether answers that say nothing are judged as well as the students'."""
+    by_canaries: dict[tuple[str, ...], list[str]] = {}
     for name, report in facts.trust.canaries.items():
         if report.reaching:
-            named = ", ".join(n.removeprefix("canary_") for n in report.reaching)
-            yield f"The judge can't be trusted here: beside {name} answers that say nothing ({named}) reach the student's."
+            by_canaries.setdefault(tuple(n.removeprefix("canary_") for n in report.reaching), []).append(name)
+    for canaries, names in by_canaries.items():
+        pairs = min(c.pairs for n in names for c in facts.trust.canaries[n].canaries)
+        yield (
+            f"The judge can't be trusted here: on {pairs} prompts answers that say nothing ({', '.join(canaries)}) "
+            f"reach those of {' and '.join(names)}."
+        )
+
+
+def _doubts_on_judge(facts: Facts) -> Iterator[str]:
+    yield from canary_doubts(facts)
     for name, report in facts.judgements.items():
         if report.order_inconsistent is not None and report.order_inconsistent > 0.3:
             yield (
@@ -216,14 +234,24 @@ def by_task(facts: Facts) -> list[Element]:
         task = facts.held_out[i].task if i in facts.held_out else None
         counts.setdefault(task or OTHERS, Counter())[(gap > 0) - (gap < 0)] += 1
     ordered = sorted(counts.items(), key=lambda item: (-item[1].total(), item[0]))[:40]
-    rows = [
-        (foreign(task, 60), (c[1], c[0], c[-1]), f"{100 * (c[1] + c[0] / 2) / c.total():.0f} % of {c.total()}")
-        for task, c in ordered
-    ]
+    rows = [(foreign(task, 60), (c[1], c[0], c[-1]), _rate(c)) for task, c in ordered]
     won, tied, lost = (sum(c[n] for c in counts.values()) for n in (1, 0, -1))
     name = f"student_{facts.last_judged}"
     said = f"{name} against student_0 on {won + tied + lost} held-out prompts: {won} won, {tied} tied, {lost} lost."
     chart = stacked_bars(f"{name} against student_0 by task", said, rows, ("won", "tied", "lost"))
     data: list[list[Child]] = [[label, *map(str, values), note] for label, values, note in rows]
-    caption = "Held-out comparisons by task type; at the end the win rate, ties counted half"
+    caption = (
+        "Held-out comparisons by task type; at the end the win rate, ties counted half, with its 95 % interval from "
+        f"{FEW_OF_TASK} rows on"
+    )
     return [el("p", said), figure(chart, caption, ("task", "won", "tied", "lost", "win rate"), data)]
+
+
+def _rate(counts: Counter[int]) -> str:
+    """The win rate of a task, ties counted half."""
+    wins = [1.0] * counts[1] + [0.5] * counts[0] + [0.0] * counts[-1]
+    said = f"{100 * fmean(wins):.0f} % of {len(wins)}"
+    if len(wins) < FEW_OF_TASK:
+        return said
+    low, high = bootstrap_mean(wins, random.Random(SEED))
+    return f"{said} ({100 * low:.0f} to {100 * high:.0f})"

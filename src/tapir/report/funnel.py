@@ -47,6 +47,11 @@ REASONS = {
     "other_language": "written in another language than its parent",
     "off_type": "the classifier finds another task type in it",
 }
+FALLBACKS = {
+    "fallback": "refinement refused: the original instruction is asked",
+    "direct_answer_instead": "the direct answer stands in for the enhanced one",
+}
+"""Notes of receipts that count rows which lost something and stayed."""
 
 
 def funnel(facts: Facts) -> list[Element]:
@@ -79,10 +84,8 @@ def _kept_all_the_same(facts: Facts) -> list[Element]:
     """Rows that lost something on the way and stayed: refinements and enhanced answers that fell back."""
     rows: list[list[Child]] = []
     for p, receipt in facts.receipts.items():
-        notes = receipt["notes"]
-        for note, meaning in (("fallback", "refinement refused: the original instruction is asked"),
-                              ("direct_answer_instead", "the direct answer stands in for the enhanced one")):  # fmt: skip
-            found: dict[str, int] = notes.get(note) or {}
+        for note, meaning in FALLBACKS.items():
+            found: dict[str, int] = receipt["notes"].get(note) or {}
             rows += [
                 [place(p), foreign(reason.replace("_", " "), 60), f"{n:,}", meaning] for reason, n in found.items()
             ]

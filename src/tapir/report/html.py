@@ -1,18 +1,17 @@
 """The report: one HTML file that needs no network and runs no script, from a run's files only.
 
-Owns the page's frame and the order of its sections. What a section says is in `findings`, `quality`, `making`, `funnel`,
-`learning`, `verdicts` and `closeup`; what the files say in `facts`; escaping in `markup`.
+Owns the page's frame and the order of its sections. What a section says is in `findings`, `quality`, `making`,
+`funnel`, `learning`, `verdicts` and `closeup`; what the files say in `facts`; escaping in `markup`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import resources
 from pathlib import Path
 
 from tapir.report import closeup, findings, funnel, learning, making, quality, verdicts
 from tapir.report.facts import Facts
-from tapir.report.markup import Element, el, foreign, render
+from tapir.report.markup import Element, el, foreign, render, stylesheet
 from tapir.store.rundir import RunDir, write_text
 
 CSP = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
@@ -41,11 +40,6 @@ def write_report(run: RunDir, out: Path | None = None) -> Path:
     path = out or run.root / "report.html"
     write_text(path, render(page(Facts(run))))
     return path
-
-
-def stylesheet(name: str) -> str:
-    """A style sheet of this package."""
-    return resources.files("tapir.report").joinpath(name).read_text(encoding="utf-8")
 
 
 def page(facts: Facts) -> Element:

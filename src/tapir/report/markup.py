@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from importlib import resources
 from typing import TypeAlias
 from xml.etree import ElementTree as ET
 
@@ -91,3 +92,8 @@ def table(
 
 def _cells(row: Iterable[Child]) -> Iterable[Element]:
     return [el("td", cell) if n else el("th", cell, scope="row") for n, cell in enumerate(row)]
+
+
+def stylesheet(name: str) -> str:
+    """A style sheet of this package."""
+    return resources.files("tapir.report").joinpath(name).read_text(encoding="utf-8")

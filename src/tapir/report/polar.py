@@ -12,7 +12,9 @@ from collections.abc import Mapping, Sequence
 from tapir.report.charts import LINE_FILLS, legend, line, short, svg, ticks, words
 from tapir.report.markup import Child, Element, el
 
-SIZE, RADIUS = 560.0, 168.0
+SIZE, RADIUS = 500.0, 150.0
+CEILING = 2.0
+"""Farther out than this many times the reference nothing is drawn: one wild ratio would squeeze all others."""
 MOST_AXES = 16
 """More labels around a circle cannot be told apart."""
 MOST_LINES = 4
@@ -29,11 +31,11 @@ def radar(
 ) -> Element:
     """One closed line for each of the series over three axes or more; a value that is unknown is passed over."""
     known = [v for values in series.values() for v in values if v is not None]
-    rings = ticks(0.0, max([*known, reference]), 4)
-    x, y, turn = SIZE / 2, SIZE / 2 + 14, 2 * math.pi / len(axes)
+    rings = ticks(0.0, min(CEILING * reference, max([*known, reference])), 4)
+    x, y, turn = SIZE / 2, SIZE / 2, 2 * math.pi / len(axes)
 
     def at(axis: int, value: float) -> tuple[float, float]:
-        far = value / rings[-1] * RADIUS
+        far = min(value, rings[-1] * 1.03) / rings[-1] * RADIUS
         return x + far * math.sin(axis * turn), y - far * math.cos(axis * turn)
 
     def closed(values: Sequence[tuple[int, float]], kind: str, said: str) -> Element:
@@ -45,7 +47,9 @@ def radar(
         marks += [closed([(n, ring) for n in range(len(axes))], "ring", f"{ring:g} %")]
         marks += [words(x + 4, at(0, ring)[1] + 4, f"{ring:g}", kind="soft")]
     for n, axis in enumerate(axes):
-        marks += [line(x, y, *at(n, rings[-1]), "grid"), _axis_label(axis, n * turn, *at(n, rings[-1] * 1.06))]
+        out = 1.09 * RADIUS
+        marks.append(line(x, y, *at(n, rings[-1]), "grid"))
+        marks.append(_axis_label(axis, n * turn, x + out * math.sin(n * turn), y - out * math.cos(n * turn)))
     marks.append(closed([(n, reference) for n in range(len(axes))], "level", f"{reference_name}: {reference:g} %"))
     for n, (name, values) in enumerate(series.items()):
         seen = [(axis, v) for axis, v in enumerate(values) if v is not None]
@@ -54,7 +58,7 @@ def radar(
             a, b = at(axis, value)
             said = el("title", f"{name}, {axes[axis]}: {value:.0f} %")
             marks.append(el("circle", said, cx=a, cy=b, r=3, class_=f"f{LINE_FILLS[n]}"))
-    marks.append(words(SIZE / 2, SIZE - 8, f"dotted: {reference_name}, {reference:g} %", anchor="middle", kind="soft"))
+    marks.append(words(SIZE / 2, SIZE - 30, f"dotted: {reference_name}, {reference:g} %", anchor="middle", kind="soft"))
     return svg(SIZE, SIZE, title, description, *marks)
 
 

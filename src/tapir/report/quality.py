@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 from tapir.evaluation.relative import RelativeScore, reviews_from_verdicts, score_reviews
 from tapir.evaluation.rows import Estimate
-from tapir.report.charts import figure
 from tapir.report.facts import Facts
 from tapir.report.findings import absent
 from tapir.report.markup import Child, Element, el, foreign, table
@@ -24,6 +23,8 @@ from tapir.types import Verdict
 MOST_TASKS = 40
 MOST_PAIRS = 5_000
 """Of more pairs a sample is scored: its intervals are narrow enough, and resampling a million takes minutes."""
+FEW = 5
+"""Of fewer rows a resampled interval says nothing."""
 SEED = 17
 
 
@@ -85,9 +86,8 @@ def quality(facts: Facts) -> list[Element]:
         names = list(found.scores)[-MOST_LINES:]
         parts += [el("h3", f"Relative quality: {', '.join(names)} against {found.reference}, on {found.rows}")]
         parts += [el("p", _sentence(name, found)) for name in names]
-        if len(found.tasks) > 2:
-            parts.append(_radar(found, names))
-        parts.append(_table(found, names))
+        drawn = _radar(found, names) if len(found.tasks) > 2 else None
+        parts.append(el("div", drawn, _table(found, names), class_="beside"))
     return parts or [absent("no pair of answers has been judged")]
 
 
@@ -110,35 +110,35 @@ def _radar(found: Quality, names: list[str]) -> Element:
         reference_name=found.reference,
     )  # fmt: skip
     more = f", the {len(tasks)} types with the most rows" if len(found.tasks) > len(tasks) else ""
-    caption = f"Judged scores as a share of {found.reference}'s, % by task type{more}"
-    rows = [[axis, *(_spelled(found.scores[n].categories.get(t)) for n in names)]
-            for axis, t in zip(axes, tasks, strict=True)]  # fmt: skip
-    return figure(chart, caption, ("task", *names), rows)
+    caption = (
+        f"Judged scores as a share of {found.reference}'s, % by task type{more}; what passes the last ring is drawn on "
+        "it. The table has every value."
+    )
+    return el("figure", el("div", chart, class_="scroll"), el("figcaption", caption))
 
 
 def _table(found: Quality, names: list[str]) -> Element:
     rows: list[list[Child]] = [
-        [foreign(t, 60), *(_cell(found.scores[n].categories.get(t)) for n in names)] for t in found.tasks[:MOST_TASKS]
+        [foreign(t, 60), f"{_rows_of(found, t):,}", *(_cell(found.scores[n].categories.get(t)) for n in names)]
+        for t in found.tasks[:MOST_TASKS]
     ]
-    rows.append(["all", *(_cell(found.scores[n].overall) for n in names)])
-    caption = f"Relative quality by task, % of {found.reference}'s scores; below it 95 % interval and rows"
-    title = el("summary", f"Relative quality by task against {found.reference}: every type with its interval")
-    return el("details", title, table(("task", *names), rows, caption=caption), class_="data", open="")
+    overall = [found.scores[n].overall for n in names]
+    rows.append(["all", f"{max(e.n for e in overall):,}", *map(_cell, overall)])
+    caption = f"Relative quality by task, % of {found.reference}'s scores, with its 95 % interval from {FEW} rows on"
+    return table(("task", "rows", *names), rows, caption=caption)
+
+
+def _rows_of(found: Quality, task: str) -> int:
+    return max(e.n for s in found.scores.values() if (e := s.categories.get(task)) is not None)
 
 
 def _value(estimate: Estimate | None) -> float | None:
     return None if estimate is None else estimate.value
 
 
-def _spelled(estimate: Estimate | None) -> str:
-    if estimate is None:
-        return "–"
-    bounds = f" ({estimate.low:.0f} to {estimate.high:.0f})" if estimate.low is not None else ""
-    return f"{estimate.value:.1f}{bounds}"
-
-
 def _cell(estimate: Estimate | None) -> Child:
     if estimate is None:
         return "–"
-    bounds = f"{estimate.low:.0f} to {estimate.high:.0f}, " if estimate.low is not None else ""
-    return el("span", f"{estimate.value:.1f}", el("small", f"{bounds}n = {estimate.n:,}"))
+    if estimate.low is None or estimate.high is None or estimate.n < FEW:
+        return f"{estimate.value:.0f}"
+    return el("span", f"{estimate.value:.0f} ", el("i", f"{max(0, estimate.low):.0f} to {estimate.high:.0f}"))

@@ -1,11 +1,9 @@
-"""A run's result in plain words: the closing table of `tapir run`, Markdown and JSON."""
+"""A run's result in plain words: the closing table of `tapir run`."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
-from typing import Any
 
 from tapir.report.bounds import with_bounds
 from tapir.report.judge import canary_lines, run_trust
@@ -111,22 +109,3 @@ def closing_lines(run: RunDir) -> Iterator[str]:
     yield cost_line(run)
     if json.loads(run.manifest_path.read_text(encoding="utf-8")).get("recipe_source") == "quickstart":
         yield "This was a smoke test of a real loop: too few rows to carry a claim. `make small` is the run for that."
-
-
-def as_json(run: RunDir) -> dict[str, Any]:
-    """Everything the report says, as data."""
-    return {
-        "manifest": json.loads(run.manifest_path.read_text(encoding="utf-8")),
-        "results": [asdict(r) for r in results(run)],
-        "receipts": run.receipts(),
-        "judge": judge_lines(run),
-    }
-
-
-def as_markdown(run: RunDir) -> str:
-    """The closing table and sentences for a README or an issue."""
-    rows = table(run)
-    lines = [f"# {run.root.name}", "", "| " + " | ".join(rows[0]) + " |", "|" + " --- |" * len(rows[0])]
-    lines += ["| " + " | ".join(row) + " |" for row in rows[1:]]
-    lines += ["", *(f"- {r.sentence}" for r in results(run) if r.sentence), *(f"- {line}" for line in judge_lines(run))]
-    return "\n".join([*lines, f"- {cost_line(run)}", ""])

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from tapir.curriculum.trust import Interval, TrustReport, share_interval
 from tapir.report.charts import figure, histogram
 from tapir.report.facts import Facts
-from tapir.report.findings import absent
-from tapir.report.judge import agreements, canary_lines, second_lines
+from tapir.report.findings import absent, canary_doubts
+from tapir.report.judge import agreements, second_lines
 from tapir.report.markup import Child, Element, el, foreign, table
 
 
@@ -41,8 +41,7 @@ def _sentences(facts: Facts) -> Iterator[str]:
             f"({100 * changed / read:.0f} %, 95 % CI {100 * low:.0f} to {100 * high:.0f}). Every score is the mean "
             "over both orders."
         )
-    for line in canary_lines(facts.trust):
-        yield f"{line[0].upper()}{line[1:]}."
+    yield from canary_doubts(facts)
     if facts.trust.second is not None:
         for line in second_lines(facts.trust.second):
             yield f"{line[0].upper()}{line[1:]}."

@@ -158,9 +158,15 @@ def signed(value: float) -> str:
 
 
 def intervals(
-    title: str, description: str, points: Sequence[Point], *, form: str, reference: float | None = None
+    title: str,
+    description: str,
+    points: Sequence[Point],
+    *,
+    form: str,
+    reference: float | None = None,
+    joined: bool = True,
 ) -> Element:
-    """A small panel: a point a student with its interval, joined by a line; perhaps a level to compare with."""
+    """A small panel: a point each with its interval, joined by a line in time; perhaps a level to compare with."""
     width, height, left, right, top, base = 420.0, 232.0, 52.0, 16.0, 14.0, 196.0
     values = [v for p in points for v in (p.value, p.low, p.high) if v is not None]
     values += [] if reference is None else [reference]
@@ -179,13 +185,14 @@ def intervals(
         marks.append(line(left, at(reference), width - right, at(reference), "mark"))
     step = (width - left - right) / max(1, len(points))
     places = [left + step * (n + 0.5) for n in range(len(points))]
-    path = " ".join(f"{x:.2f},{at(p.value):.2f}" for x, p in zip(places, points, strict=True))
-    marks.append(el("polyline", points=path, class_="l0 thin"))
+    if joined:
+        path = " ".join(f"{x:.2f},{at(p.value):.2f}" for x, p in zip(places, points, strict=True))
+        marks.append(el("polyline", points=path, class_="l0 thin"))
     every = math.ceil(len(points) / 6)
     for n, (x, point) in enumerate(zip(places, points, strict=True)):
         marks += _whisker(x, point, at, form)
         if n % every == 0 or n == len(points) - 1:
-            marks.append(words(x, base + 20, point.label, anchor="middle"))
+            marks.append(words(x, base + 20, short(point.label, max(9, int(step / 6.5))), anchor="middle"))
     return svg(width, height, title, description, *marks)
 
 

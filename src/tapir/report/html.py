@@ -6,7 +6,7 @@ Owns the page's frame and the order of its sections. What a section says is in `
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from tapir.report import closeup, findings, funnel, learning, making, quality, verdicts
@@ -45,7 +45,14 @@ def write_report(run: RunDir, out: Path | None = None) -> Path:
 def page(facts: Facts) -> Element:
     """The whole document."""
     name = foreign(facts.recipe.name if facts.recipe else facts.run.root.name, 100)
-    style = "\n".join(stylesheet(name) for name in ("page.css", "charts.css"))
+    version = facts.manifest.get("tapir", "")
+    sections = ((mark, title, make(facts)) for mark, title, make in SECTIONS)
+    return document(name, f"Report of a distillation by tapir {version}", sections)
+
+
+def document(name: str, said: str, sections: Iterable[tuple[str, str, Iterable[Element]]]) -> Element:
+    """A page of these sections: a mark, a title and the parts of each."""
+    style = "\n".join(stylesheet(sheet) for sheet in ("page.css", "charts.css"))
     head = el(
         "head",
         el("meta", charset="utf-8"),
@@ -56,8 +63,8 @@ def page(facts: Facts) -> Element:
         el("title", f"{name} · tapir report"),
         el("style", style),
     )
-    links = el("nav", (el("a", title, href=f"#{mark}") for mark, title, _ in SECTIONS), aria_label="Sections")
-    version = facts.manifest.get("tapir", "")
-    title = el("header", el("h1", name), el("p", f"Report of a distillation by tapir {version}"))
-    sections = (el("section", el("h2", t), make(facts), id=mark) for mark, t, make in SECTIONS)
-    return el("html", head, el("body", title, links, el("main", sections)), lang="en")
+    made = list(sections)
+    links = el("nav", (el("a", title, href=f"#{mark}") for mark, title, _ in made), aria_label="Sections")
+    header = el("header", el("h1", name), el("p", said))
+    body = (el("section", el("h2", title), parts, id=mark) for mark, title, parts in made)
+    return el("html", head, el("body", header, links, el("main", body)), lang="en")

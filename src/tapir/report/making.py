@@ -23,6 +23,7 @@ KINDS = {
     "verifier": "failure rate of the check",
 }
 MOST_TASKS = 40
+COUNTED = ("calls", "cached_calls", "replayed_calls", "prompt_tokens", "completion_tokens")
 
 
 def difficulty(facts: Facts) -> list[Element]:
@@ -112,22 +113,27 @@ def cost(facts: Facts) -> list[Element]:
     """Calls, tokens, cache hits, money and time of each step."""
     if not facts.receipts:
         return [absent("no step is finished")]
-    timed = [(place(p), (float(r["seconds"]),), _duration(r["seconds"])) for p, r in facts.receipts.items()]
+    timed = [(place(p), (float(r["seconds"]),), duration(r["seconds"])) for p, r in facts.receipts.items()]
     total = sum(r["seconds"] for r in facts.receipts.values())
-    chart = stacked_bars("Time of each step", f"{_duration(total)} in all.", timed, ("time",))
-    columns = ("calls", "cached_calls", "replayed_calls", "prompt_tokens", "completion_tokens")
+    chart = stacked_bars("Time of each step", f"{duration(total)} in all.", timed, ("time",))
+    columns = COUNTED
     head = ("step", "live calls", "from the ledger", "of them replayed", "cache hits", "prompt tokens", "reply tokens",
             "USD", "time")  # fmt: skip
-    all_steps = {c: sum(r[c] for r in facts.receipts.values()) for c in (*columns, "cost_usd", "seconds")}
+    all_steps = cost_of(facts)
     data = [
         [name, *(f"{r[c]:,}" for c in columns[:3]), _hits(r), *(f"{r[c]:,}" for c in columns[3:]),
-         f"{r['cost_usd']:.2f}", _duration(r["seconds"])]
+         f"{r['cost_usd']:.2f}", duration(r["seconds"])]
         for name, r in [*((place(p), r) for p, r in facts.receipts.items()), ("all", all_steps)]
     ]  # fmt: skip
     times = figure(
-        chart, f"Time of each step, {_duration(total)} in all", ("step", "time"), [[a, c] for a, _, c in timed]
+        chart, f"Time of each step, {duration(total)} in all", ("step", "time"), [[a, c] for a, _, c in timed]
     )
     return [times, table(head, data, caption="Calls, tokens, money and time")]
+
+
+def cost_of(facts: Facts) -> dict[str, float]:
+    """What all finished steps took together."""
+    return {c: sum(r[c] for r in facts.receipts.values()) for c in (*COUNTED, "cost_usd", "seconds")}
 
 
 def _hits(receipt: Mapping[str, float]) -> str:
@@ -136,7 +142,8 @@ def _hits(receipt: Mapping[str, float]) -> str:
     return f"{100 * receipt['cached_calls'] / asked:.0f} %" if asked else "–"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """A time that a reader takes in at a glance."""
     if seconds < 100:
         return f"{seconds:.1f} s"
     return f"{seconds / 60:.1f} min" if seconds < 6_000 else f"{seconds / 3600:.1f} h"

@@ -73,7 +73,9 @@ def distributions(
     most = max(n / sum(bins.values()) for bins in every for n in bins.values())
     left, top, pitch, tall = 92.0, 30.0, 74.0, 52.0
     column = (WIDTH - left) / len(groups)
-    marks: list[Child] = [words(left + n * column, 14, short(g, 34), kind="strong") for n, g in enumerate(groups)]
+    marks: list[Child] = [
+        words(left + n * column, 14, short(g, int(column / 7.5)), kind="strong") for n, g in enumerate(groups)
+    ]
     for row, (name, found) in enumerate(cells.items()):
         base = top + row * pitch + tall
         marks.append(words(left - 12, base - 4, short(name, 12), anchor="end"))

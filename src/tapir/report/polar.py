@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from tapir.report.charts import LINE_FILLS, legend, line, short, svg, ticks, words
 from tapir.report.markup import Child, Element, el
 
-SIZE, RADIUS = 500.0, 150.0
+ACROSS, TALL, RADIUS = 560.0, 430.0, 150.0
 CEILING = 2.0
 """Farther out than this many times the reference nothing is drawn: one wild ratio would squeeze all others."""
 MOST_AXES = 16
@@ -32,7 +32,7 @@ def radar(
     """One closed line for each of the series over three axes or more; a value that is unknown is passed over."""
     known = [v for values in series.values() for v in values if v is not None]
     rings = ticks(0.0, min(CEILING * reference, max([*known, reference])), 4)
-    x, y, turn = SIZE / 2, SIZE / 2, 2 * math.pi / len(axes)
+    x, y, turn = ACROSS / 2, 215.0, 2 * math.pi / len(axes)
 
     def at(axis: int, value: float) -> tuple[float, float]:
         far = min(value, rings[-1] * 1.03) / rings[-1] * RADIUS
@@ -58,8 +58,10 @@ def radar(
             a, b = at(axis, value)
             said = el("title", f"{name}, {axes[axis]}: {value:.0f} %")
             marks.append(el("circle", said, cx=a, cy=b, r=3, class_=f"f{LINE_FILLS[n]}"))
-    marks.append(words(SIZE / 2, SIZE - 30, f"dotted: {reference_name}, {reference:g} %", anchor="middle", kind="soft"))
-    return svg(SIZE, SIZE, title, description, *marks)
+    marks.append(
+        words(ACROSS / 2, TALL - 8, f"dotted: {reference_name}, {reference:g} %", anchor="middle", kind="soft")
+    )
+    return svg(ACROSS, TALL, title, description, *marks)
 
 
 def _axis_label(name: str, angle: float, x: float, y: float) -> Element:

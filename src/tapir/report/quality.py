@@ -80,15 +80,20 @@ def _score(facts: Facts, place: str, name: str | None, tasks: Mapping[str, str])
 
 
 def quality(facts: Facts) -> list[Element]:
-    """The section's part on relative quality."""
-    parts: list[Element] = []
-    for found in qualities(facts):
-        names = list(found.scores)[-MOST_LINES:]
-        parts += [el("h3", f"Relative quality: {', '.join(names)} against {found.reference}, on {found.rows}")]
-        parts += [el("p", _sentence(name, found)) for name in names]
-        drawn = _radar(found, names) if len(found.tasks) > 2 else None
-        parts.append(el("div", drawn, _table(found, names), class_="beside"))
+    """The section on relative quality."""
+    parts = [part for found in qualities(facts) for part in quality_parts(found)]
     return parts or [absent("no pair of answers has been judged")]
+
+
+def quality_parts(found: Quality) -> list[Element]:
+    """Sentences, radar and table of one comparison."""
+    names = list(found.scores)[-MOST_LINES:]
+    drawn = _radar(found, names) if len(found.tasks) > 2 else None
+    return [
+        el("h3", f"Relative quality: {', '.join(names)} against {found.reference}, on {found.rows}"),
+        *(el("p", _sentence(name, found)) for name in names),
+        el("div", drawn, _table(found, names), class_="beside"),
+    ]
 
 
 def _sentence(name: str, found: Quality) -> str:

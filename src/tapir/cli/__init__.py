@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from tapir.cli import chat, data, diff, evaluate, export, judge, ledger, models, run, show, stage
+from tapir.cli import chat, data, diff, difficulty, evaluate, export, judge, ledger, models, report, run, show, stage, status
 from tapir.errors import TapirError
 
 app = typer.Typer(
@@ -21,7 +21,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 run.register(app)
+status.register(app)
+report.register(app)
 data.register(app)
+difficulty.register(app)
 diff.register(app)
 judge.register(app)
 show.register(app)

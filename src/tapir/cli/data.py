@@ -1,4 +1,4 @@
-"""Commands on files and tables: select, difficulty, check, mix --plan, show, and the stages alone."""
+"""Commands on files: select, check, and the scripted model as a server."""
 
 from __future__ import annotations
 
@@ -11,19 +11,18 @@ from typing import Annotated, Any
 import typer
 
 from tapir.curriculum.checks import RunProgram, parse_check, score_check
-from tapir.curriculum.difficulty import delta_table, pair_counts
+from tapir.curriculum.difficulty import pair_counts
 from tapir.errors import DataError
 from tapir.sandbox import run_program
-from tapir.store.rundir import open_run
-from tapir.store.tables import from_plain, read_plain, read_rows
-from tapir.types import Difficulty, Instruction, Verdict
+from tapir.store.tables import from_plain, read_plain
+from tapir.types import Verdict
 
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands."""
-    for command in (select, difficulty, check, serve_fake):
+    for command in (select, check, serve_fake):
         app.command()(command)
 
 
@@ -49,30 +48,6 @@ def _verdicts(path: Path) -> Any:
             raise DataError(f"{path}:{number}: a verdict has no {', '.join(sorted(missing))}")
         fields = Verdict.__dataclass_fields__
         yield from_plain(Verdict, {k: v for k, v in row.items() if k in fields}, where=f"{path}:{number}")
-
-
-def difficulty(run: Annotated[Path, typer.Argument(help="A run directory.")], as_json: AsJson = False) -> None:
-    """The distribution of difficulties, and how many seeds of each task every threshold would keep."""
-    opened = open_run(run)
-    rows = list(read_rows(opened.root / "round_0/07_hard.all.parquet", Difficulty))
-    task = {i.id: i.task or "Others" for i in read_rows(opened.root / "round_0/02_classified.parquet", Instruction)}
-    if as_json:
-        print(json.dumps({kind: delta_table([d for d in rows if d.kind == kind], task) for kind in _kinds(rows)}))
-        return
-    for kind in _kinds(rows):
-        of_kind = [d for d in rows if d.kind == kind]
-        print(f"{kind}: {len(of_kind)} pairs")
-        bins = Counter(round(d.value) for d in of_kind)
-        top = max(bins.values())
-        for value in range(min(bins), max(bins) + 1):
-            print(f"{value:>4} {'█' * round(40 * bins[value] / top)} {bins[value]}")
-        for threshold, kept in delta_table(of_kind, task).items():
-            named = ", ".join(f"{t} {n}" for t, n in sorted(kept.items(), key=lambda item: -item[1])[:6])
-            print(f"delta {threshold}: {sum(kept.values())} seeds ({named})")
-
-
-def _kinds(rows: list[Difficulty]) -> list[str]:
-    return sorted({d.kind for d in rows})
 
 
 def check(

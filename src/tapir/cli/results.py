@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import warnings
-from collections.abc import Generator, Sequence
+from collections.abc import Container, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,12 +92,12 @@ def _show(found: Finding) -> None:
         print(printable(sentence))
 
 
-def aligned(table: Table) -> list[str]:
-    """The lines of a plain table: its first column to the left, the others to the right."""
+def aligned(table: Table, left: Container[int] = (0,)) -> list[str]:
+    """The lines of a plain table: its first column (or those named) to the left, the others to the right."""
     widths = [max(len(row[n]) for row in table) for n in range(len(table[0]))]
     return [
         "  ".join(
-            cell.rjust(width) if n else cell.ljust(width)
+            cell.ljust(width) if n in left else cell.rjust(width)
             for n, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in table

@@ -1,4 +1,4 @@
-"""Commands that work on a whole run: init, doctor, run, status, report."""
+"""Commands that make a run: init, doctor, run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tapir.cli.terminal import TerminalProgress
 from tapir.config import Recipe
 from tapir.errors import RecipeError
 from tapir.report.text import closing_lines
-from tapir.store.rundir import RunDir, open_run
+from tapir.store.rundir import RunDir
 from tapir.trust import require_trust
 from tapir.wiring import SHIPPED, load_recipe, open_ledger
 
@@ -27,7 +27,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands."""
-    for command in (init, doctor, run, status, report):
+    for command in (init, doctor, run):
         app.command()(command)
 
 
@@ -107,48 +107,3 @@ def _print_forecast(whole: Recipe, tried: Recipe, done: RunDir) -> None:
         stages = trial.forecast(done, ledger, whole, seeds=seeds, tried=trial_seeds)
     for line in trial.lines(stages, seeds=seeds, tried=trial_seeds):
         print(line)
-
-
-def status(path: Annotated[Path, typer.Argument(help="A run directory.")], as_json: AsJson = False) -> None:
-    """What is done, stale or missing in a run."""
-    rows = planning.status(open_run(path))
-    if as_json:
-        print(json.dumps(rows))
-        return
-    for row in rows:
-        detail = f"{row['rows']:>7} rows {row['seconds']:>8.1f} s" if row["state"] == "done" else ""
-        print(f"{row['place']:<32}{row['state']:<9}{detail}")
-
-
-def report(
-    path: Annotated[Path, typer.Argument(help="A run directory.")],
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="Where to write the page.")] = None,
-    form: Annotated[str, typer.Option("--format", help="html, md or json.")] = "html",
-    judge: Annotated[bool, typer.Option("--judge", help="How far the judge can be trusted, in the terminal.")] = False,
-    gold: Annotated[Path | None, typer.Option(help="With --judge: pairs with human labels to judge.")] = None,
-    as_json: AsJson = False,
-    trust: Annotated[bool, typer.Option(help="Confirm that the recipe's hosts may get the keys it names.")] = False,
-) -> None:
-    """Write the run's report, or with --judge print the trust report."""
-    if judge or gold is not None:
-        from tapir.cli.judge import print_trust
-
-        print_trust(path, gold, as_json=as_json, trust=trust)
-        return
-    if as_json:
-        form = "json"
-    from tapir.report.html import write_report
-    from tapir.report.text import as_json as report_json
-    from tapir.report.text import as_markdown
-
-    opened = open_run(path)
-    if form == "html":
-        print(write_report(opened, out))
-        return
-    if form not in ("md", "json"):
-        raise RecipeError(f"--format {form}: choose html, md or json")
-    text = as_markdown(opened) if form == "md" else json.dumps(report_json(opened), indent=2, ensure_ascii=False)
-    if out is None:
-        print(text)
-    else:
-        out.write_text(text, encoding="utf-8")

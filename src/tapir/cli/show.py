@@ -1,24 +1,32 @@
 """`tapir show`: any table of a run, filtered and sorted, or one instruction's whole life.
 
-Filters run on DuckDB with access to files and settings locked: a filter may come from anywhere.
+Filters run on DuckDB with access to files and settings locked: a filter may come from anywhere. Tables of a run that
+have an instruction's id but neither its task nor its MFD get both as columns, so that one can filter by them.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
 import duckdb
-import pyarrow.parquet as pq
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
 import typer
 
 from tapir.cli.terminal import printable
+from tapir.cli.window import say, show_table, window
 from tapir.errors import DataError
 from tapir.store.tables import read_plain
 
 OWN_TABLES = ("instruction_id", "id", "parent_id")
-WIDEST = 60
+POOL, SCORED = "round_0/02_classified.parquet", "round_0/07_hard.all.parquet"
+NARROW, WIDE = 60, 120
+"""Characters of one cell in a table, and in a list of fields."""
 
 
 def register(app: typer.Typer) -> None:
@@ -29,9 +37,11 @@ def register(app: typer.Typer) -> None:
 def show(
     what: Annotated[str, typer.Argument(help="A table file, or an instruction's id (or how it begins).")],
     run: Annotated[Path, typer.Option(help="Run directory to look the id up in.")] = Path("runs/quickstart"),
-    where: Annotated[str | None, typer.Option(help="A filter, as in SQL: task = 'Math'.")] = None,
-    sort: Annotated[str | None, typer.Option(help="Column to sort by; -column for the largest first.")] = None,
+    where: Annotated[str | None, typer.Option(help="A filter, as in SQL: \"task = 'Math' and mfd > 3\".")] = None,
+    sort: Annotated[str | None, typer.Option(help="Columns to sort by, with commas; -column largest first.")] = None,
+    columns: Annotated[str | None, typer.Option(help="Only these columns, with commas.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most this many rows.")] = 20,
+    long: Annotated[bool, typer.Option("--long", help="A line a field, with more of the texts.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """Print rows of a table, or everything that happened to one instruction."""
@@ -39,62 +49,149 @@ def show(
     if not path.suffix:
         _print_life(what, run, as_json=as_json)
         return
-    rows = _rows(path, where, sort, limit)
-    for row in rows:
-        if as_json:
+    rows = _rows(path, where, sort, columns, limit)
+    if as_json:
+        for row in rows:
             print(json.dumps(row, ensure_ascii=True, default=str))
-            continue
-        for name, value in row.items():
-            print(f"{name:<16} {_short(value)}")
-        print()
-    if not rows:
+    elif not rows:
         print("no row fits")
+    elif long:
+        _print_fields(rows)
+    else:
+        _print_table(rows)
 
 
-def _rows(path: Path, where: str | None, sort: str | None, limit: int) -> list[dict[str, Any]]:
+def _print_fields(rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        for name, value in row.items():
+            print(f"{printable(name):<16} {_short(value, WIDE)}")
+        print()
+
+
+def _print_table(rows: list[dict[str, Any]]) -> None:
+    """What is empty in every row is left out, and texts are cut: the window is narrow."""
+    names = [n for n in rows[0] if any(row[n] not in (None, "", []) for row in rows)]
+    words = {k for k, n in enumerate(names) if any(not isinstance(row[n], int | float | None) for row in rows)}
+    show_table(names, [[_short(row[n], NARROW) for n in names] for row in rows], words=words)
+
+
+def _rows(path: Path, where: str | None, sort: str | None, columns: str | None, limit: int) -> list[dict[str, Any]]:
     if not path.exists():
         raise DataError(f"{path}: there is no such table")
     if path.suffix != ".parquet":
-        if where or sort:
-            raise DataError(f"{path}: --where and --sort work on Parquet tables")
-        return [row for _, row in zip(range(limit), read_plain(path), strict=False)]
-    table = pq.read_table(path)
-    column, largest_first = (sort or "").lstrip("-"), (sort or "").startswith("-")
-    if column and column not in table.column_names:
-        raise DataError(f"{path}: no column {column!r}; it has {', '.join(table.column_names)}")
-    order = f' ORDER BY "{column}" {"DESC" if largest_first else "ASC"}' if column else ""
+        if where or sort or columns:
+            raise DataError(f"{path}: --where, --sort and --columns work on Parquet tables")
+        return list(islice(read_plain(path), limit))
     with duckdb.connect() as db:
-        db.register("t", table)
-        db.execute("SET enable_external_access = false")
-        db.execute("SET lock_configuration = true")
+        names = _view(db, path)
+        _lock(db)
+        chosen = ", ".join(_quoted(path, names, c) for c in columns.split(",")) if columns else "*"
+        order = f" ORDER BY {', '.join(_order(path, names, c) for c in sort.split(','))}" if sort else ""
         try:
-            found = db.execute(f"SELECT * FROM t{f' WHERE ({where})' if where else ''}{order} LIMIT {limit}")
-            names = [d[0] for d in found.description or ()]
-            return [dict(zip(names, values, strict=True)) for values in found.fetchall()]
+            found = db.execute(f"SELECT {chosen} FROM t{f' WHERE ({where})' if where else ''}{order} LIMIT {limit}")
+            told = [d[0] for d in found.description or ()]
+            return [dict(zip(told, values, strict=True)) for values in found.fetchall()]
         except duckdb.Error as error:
             raise DataError(f"--where {where!r}: {str(error).splitlines()[0]}") from None
+
+
+def _lock(db: duckdb.DuckDBPyConnection) -> None:
+    """From here on nothing reaches a file, the network or a variable of this program."""
+    for setting in (
+        "python_enable_replacements = false",
+        "enable_external_access = false",
+        "lock_configuration = true",
+    ):
+        db.execute(f"SET {setting}")
+
+
+def _view(db: duckdb.DuckDBPyConnection, path: Path) -> list[str]:
+    """The table as `t`, read as far as a query needs it, with the task and the MFD of each instruction."""
+    table: Any = ds.dataset(path)
+    names: list[str] = table.schema.names
+    db.register("own", table)
+    added: list[str] = []
+    joined = ""
+    key = next((n for n in ("instruction_id", "id") if n in names), None)
+    root = path.resolve().parent.parent
+    if "mfd" not in names and {"student_score", "teacher_score"} <= set(names):
+        added.append("teacher_score - student_score AS mfd")
+    elif "mfd" not in names and {"kind", "value"} <= set(names):
+        added.append("CASE WHEN kind IN ('mfd', 'verified') THEN value END AS mfd")
+    elif "mfd" not in names and key and (root / SCORED).exists():
+        scored: Any = ds.dataset(root / SCORED)
+        db.register("scored", scored)
+        joined += (
+            " LEFT JOIN (SELECT instruction_id AS scored_id, any_value(value) AS mfd FROM scored"
+            f" WHERE kind IN ('mfd', 'verified') GROUP BY 1) ON own.{key} = scored_id"
+        )
+        added.append("mfd")
+    if "task" not in names and key and (root / POOL).exists():
+        db.register("asked", _tasks(root))
+        joined += f" LEFT JOIN asked ON own.{key} = asked_id"
+        added.append("task")
+    db.execute(f"CREATE VIEW t AS SELECT {', '.join(['own.*', *added])} FROM own{joined}")
+    return [*names, *(a.rpartition(" ")[2] for a in added)]
+
+
+def _tasks(root: Path) -> pa.Table:
+    """The task of every instruction of the run: the pool's, the grown ones', the held-out ones'."""
+    paths = [root / POOL, root / "round_0/08_held_out.parquet", *sorted(root.glob("round_*/01_expanded.parquet"))]
+    parts = [_labelled(path) for path in paths if path.exists()]
+    return (
+        pa.concat_tables(parts).group_by("asked_id").aggregate([("task", "min")]).rename_columns(["asked_id", "task"])
+    )
+
+
+def _labelled(path: Path) -> pa.Table:
+    table: Any = ds.dataset(path)
+    return table.to_table(columns=["id", "task"]).rename_columns(["asked_id", "task"])
+
+
+def _order(path: Path, names: list[str], said: str) -> str:
+    # Rows without the value come last in either order: nobody looks for those.
+    return f"{_quoted(path, names, said.strip().lstrip('-'))} {'DESC' if said.strip().startswith('-') else 'ASC'} NULLS LAST"
+
+
+def _quoted(path: Path, names: list[str], said: str) -> str:
+    name = said.strip()
+    if name not in names:
+        raise DataError(f"{path}: no column {name!r}; it has {', '.join(names)}")
+    return '"' + name.replace('"', '""') + '"'
 
 
 def _print_life(wanted: str, run: Path, *, as_json: bool) -> None:
     """Every row of the run that is about this instruction, in the order of the steps."""
     found = False
-    for path in sorted(run.glob("round_*/*.parquet"), key=lambda p: (int(p.parent.name[6:]), p.name)):
-        for row in read_plain(path):
-            if not any(str(row.get(name) or "").startswith(wanted) for name in OWN_TABLES):
-                continue
-            found = True
-            place = str(path.relative_to(run)).removesuffix(".parquet")
-            if as_json:
-                print(json.dumps({"place": place, **row}, ensure_ascii=True, default=str))
-                continue
-            said = {k: v for k, v in row.items() if v not in (None, "", [], False) and k not in OWN_TABLES}
-            print(place)
-            for name, value in said.items():
-                print(f"    {name:<16} {_short(value, 400)}")
+    at = window()
+    for place, row in _life(wanted, run):
+        found = True
+        if as_json:
+            print(json.dumps({"place": place, **row}, ensure_ascii=True, default=str))
+            continue
+        print(printable(place))
+        for name, value in row.items():
+            if value not in (None, "", [], False) and name not in OWN_TABLES:
+                say(f"    {name:<16} {_short(value, 400)}", at)
     if not found:
         raise DataError(f"{run}: no row is about {wanted!r}; give an id, or more of it, and the run with --run")
 
 
-def _short(value: Any, widest: int = WIDEST * 2) -> str:
-    text = printable(str(value)).replace("\n", " ⏎ ")
+def _life(wanted: str, run: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    for path in sorted(run.glob("round_*/*.parquet"), key=lambda p: (int(p.parent.name[6:]), p.name)):
+        table: Any = ds.dataset(path)
+        keys = [n for n in OWN_TABLES if n in table.schema.names]
+        if not keys:
+            continue
+        about: Any = [pc.starts_with(pc.field(n), wanted) for n in keys]  # pyright: ignore[reportAttributeAccessIssue]
+        chosen = about[0]
+        for other in about[1:]:
+            chosen = chosen | other
+        for row in table.to_table(filter=chosen).to_pylist():
+            yield str(path.relative_to(run)).removesuffix(".parquet"), row
+
+
+def _short(value: Any, widest: int) -> str:
+    text = printable(f"{value:.6g}" if isinstance(value, float) else "" if value is None else str(value))
+    text = text.replace("\n", " ⏎ ")
     return text if len(text) <= widest else text[: widest - 1] + "…"

@@ -29,14 +29,19 @@ class Scale:
         number = math.ceil(round((value - self.edge) / self.width, 6))
         return round(self.edge + (number - 0.5) * self.width, 6) + 0.0
 
+    def label(self, middle: float) -> str:
+        """What falls into a bin: one value, or what is above the first up to the second."""
+        if self.edge is None:
+            return f"{middle:g}"
+        return f"{round(middle - self.width / 2, 6):g} to {round(middle + self.width / 2, 6):g}"
 
-def bins_of(values: Sequence[float], delta: float, kind: str = "mfd") -> Scale:
-    """Scores in half points have a bin each; finer values share bins of which δ is an edge."""
+
+def bins_of(values: Sequence[float], delta: float, kind: str = "mfd", most: int = MOST_BINS) -> Scale:
+    """Scores in half points have a bin each; finer values share at most so many bins of which δ is an edge."""
     span = max(values) - min(values)
     if kind in ("mfd", "verified") and span <= 20 and all(v == round(2 * v) / 2 for v in values):
         return Scale(0.5)
-    wanted = 20 if kind in ("ifd", "loss", "verifier") else MOST_BINS
-    width = next((w for w in WIDTHS if span <= wanted * w), span / wanted)
+    width = next((w for w in WIDTHS if span <= most * w), span / most)
     return Scale(width, delta)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -11,7 +12,11 @@ from tapir.report.bins import bins_of, counted, thresholds
 from tapir.report.facts import Case, Facts
 from tapir.report.judge import trust_json
 from tapir.report.quality import qualities
+from tapir.tasks import OTHERS
 from tapir.training.result import StepLog
+
+TERMINAL_BINS = 20
+"""A window is lower than a page: few enough to be seen at once."""
 
 
 def as_json(facts: Facts) -> dict[str, Any]:
@@ -36,20 +41,25 @@ def as_json(facts: Facts) -> dict[str, Any]:
     }
 
 
-def difficulty_json(facts: Facts) -> dict[str, Any]:
-    """By kind: δ, the distribution, and how many seeds of each task every threshold would keep."""
+def difficulty_json(facts: Facts, deltas: Sequence[float] | None = None) -> dict[str, Any]:
+    """By kind: δ, the distribution, and how many seeds of each task every threshold (`deltas`) would keep."""
     found: dict[str, Any] = {}
     for kind in sorted({d.kind for d in facts.difficulties}):
         rows = [d for d in facts.difficulties if d.kind == kind]
         values, delta = [d.value for d in rows], facts.delta(kind)
-        scale = bins_of(values, 0.0 if delta is None else delta, kind)
-        kept = delta_table(rows, facts.task_of, thresholds(values, kind))
+        scale = bins_of(values, 0.0 if delta is None else delta, kind, most=TERMINAL_BINS)
+        kept = delta_table(rows, facts.task_of, deltas or thresholds(values, kind))
+        tasks = Counter(facts.task_of.get(d.instruction_id, OTHERS) for d in rows)
         found[kind] = {
             "seeds": len(rows),
+            "tasks": dict(sorted(tasks.items(), key=lambda item: (-item[1], item[0]))),
             "delta": delta,
             "hard": None if delta is None else sum(v > delta for v in values),
             "bin_width": scale.width,
-            "bins": [{"middle": middle, "seeds": n} for middle, n in counted(values, scale).items()],
+            "bins": [
+                {"middle": middle, "label": scale.label(middle), "seeds": n}
+                for middle, n in counted(values, scale).items()
+            ],
             "kept": [{"delta": d, "seeds": sum(t.values()), "by_task": t} for d, t in kept.items()],
         }
     return found

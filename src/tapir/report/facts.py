@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tapir.config import Recipe, parse_recipe, read_yaml
+from tapir.curriculum.difficulty import difficulties
 from tapir.curriculum.mixture import targets_for
 from tapir.curriculum.trust import TrustReport
 from tapir.errors import RecipeError
@@ -144,9 +145,11 @@ class Facts:
 
     @functools.cached_property
     def difficulties(self) -> list[Difficulty]:
-        """Of every scored seed."""
-        path = self.path(HARD, "all")
-        return list(read_rows(path, Difficulty)) if path.exists() else []
+        """Of every scored seed; from the verdicts alone while nothing has been selected (`run --until judge`)."""
+        path, judged = self.path(HARD, "all"), self.path("round_0/06_verdicts")
+        if path.exists():
+            return list(read_rows(path, Difficulty))
+        return difficulties(read_rows(judged, Verdict, without=("raw",))) if judged.exists() else []
 
     def delta(self, kind: str) -> float | None:
         """δ as it was applied to this kind."""

@@ -47,7 +47,9 @@ def _one_kind(facts: Facts, kind: str, rows: list[Difficulty]) -> Iterator[Eleme
     said = f"{len(rows):,} seeds{above}{none}."
     label = KINDS.get(kind, kind)
     chart = histogram(label, said, bins, width=scale.width, threshold=delta, axis=label)
-    yield figure(chart, f"{label}. {said}", ("difficulty", "seeds"), [[f"{v:g}", f"{n:,}"] for v, n in bins.items()])
+    yield figure(
+        chart, f"{label}. {said}", ("difficulty", "seeds"), [[scale.label(v), f"{n:,}"] for v, n in bins.items()]
+    )
     yield _what_if(kind, rows, facts.task_of)
 
 

@@ -165,6 +165,21 @@ class RunDir:
             found[place] = json.loads(path.read_text(encoding="utf-8"))
         return found
 
+    def writer(self) -> int | None:
+        """The process that is writing this run, or None."""
+        try:
+            with (self.root / ".lock").open("r") as lock:
+                pid = int(lock.read().strip() or 0)
+                if pid == 0 or not _alive(pid):
+                    # No lock is tried for: a run that starts at this moment must find it free.
+                    return None
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except (FileNotFoundError, ValueError):
+            return None
+        except BlockingIOError:
+            return pid
+        return None
+
     @contextmanager
     def writing(self) -> Generator[None]:
         """Be the only writer; a second one is refused with this one's pid. The lock dies with the process."""
@@ -182,6 +197,16 @@ class RunDir:
             lock.write(str(os.getpid()))
             lock.flush()
             yield
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _natural(path: Path) -> tuple[int, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,40 +10,93 @@ import pytest
 from tapir.cli.show import show
 from tapir.errors import DataError
 from tapir.store.tables import write_rows
-from tapir.types import Difficulty, Instruction
+from tapir.types import Answer, Difficulty, Instruction, Verdict
 
 ROWS = [Difficulty(f"id{n}", float(n)) for n in range(5)]
+ASKED = [
+    Instruction(f"Question {n}\x1b[31m of a river.", id=f"id{n}", task="Math" if n % 2 else "Law") for n in range(5)
+]
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    write_rows(tmp_path / "round_0/01_seeds.parquet", Instruction, [Instruction("Name \x1b[31ma river.", id="id3")])
-    write_rows(tmp_path / "round_0/07_hard.parquet", Difficulty, ROWS)
+    write_rows(tmp_path / "round_0/02_classified.parquet", Instruction, ASKED)
+    write_rows(tmp_path / "round_0/05_student_answers.parquet", Answer, [Answer(i.id, "x", "…") for i in ASKED])
+    verdicts = [Verdict(i.id, "student_first", 4, 4 + n) for n, i in enumerate(ASKED)]
+    write_rows(tmp_path / "round_0/06_verdicts.parquet", Verdict, verdicts)
+    write_rows(tmp_path / "round_0/07_hard.all.parquet", Difficulty, ROWS)
     return tmp_path
 
 
-def test_rows_are_filtered_and_sorted(run: Path, capsys: pytest.CaptureFixture[str]):
-    show(str(run / "round_0/07_hard.parquet"), run=run, where="value > 2", sort="-value", limit=9, as_json=False)
+def rows(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+@pytest.mark.parametrize("table", ["02_classified", "05_student_answers", "06_verdicts", "07_hard.all"])
+def test_every_table_about_instructions_can_be_filtered_by_task_and_mfd(
+    run: Path, table: str, capsys: pytest.CaptureFixture[str]
+):
+    show(f"{run}/round_0/{table}.parquet", where="task = 'Math' and mfd > 0.5", sort="-mfd", as_json=True)
+    assert [(r.get("id", r.get("instruction_id")), r["mfd"]) for r in rows(capsys)] == [("id3", 3), ("id1", 1)]
+
+
+def test_a_kind_that_is_no_mfd_is_not_shown_as_one(run: Path, capsys: pytest.CaptureFixture[str]):
+    write_rows(run / "round_0/07_hard.all.parquet", Difficulty, [Difficulty("id1", 0.7, "ifd", votes=0)])
+    show(f"{run}/round_0/02_classified.parquet", where="id = 'id1'", as_json=True)
+    assert rows(capsys)[0]["mfd"] is None
+
+
+def test_columns_are_chosen_and_sorted_by_several(run: Path, capsys: pytest.CaptureFixture[str]):
+    show(f"{run}/round_0/02_classified.parquet", sort="task,-id", columns="id,task")
+    assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
+        ["id", "task"], ["id4", "Law"], ["id2", "Law"], ["id0", "Law"], ["id3", "Math"], ["id1", "Math"],
+    ]  # fmt: skip
+
+
+def test_long_rows_are_told_field_by_field(run: Path, capsys: pytest.CaptureFixture[str]):
+    show(f"{run}/round_0/07_hard.all.parquet", where="value > 2", sort="-value", long=True)
     shown = [line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith("instruction_id")]
     assert shown == ["id4", "id3"]
 
 
 def test_an_instructions_life_is_told_without_its_control_characters(run: Path, capsys: pytest.CaptureFixture[str]):
-    show("id3", run=run, where=None, sort=None, limit=9, as_json=False)
+    show("id3", run=run)
     out = capsys.readouterr().out
-    assert "round_0/01_seeds" in out
-    assert "round_0/07_hard" in out
-    assert "Name a river." in out
+    assert [line for line in out.splitlines() if line.startswith("round_")] == [
+        "round_0/02_classified", "round_0/05_student_answers", "round_0/06_verdicts", "round_0/07_hard.all",
+    ]  # fmt: skip
+    assert "Question 3 of a river." in out
 
 
-@pytest.mark.parametrize("where", ["(SELECT count(*) FROM read_csv('/etc/passwd')) > 0", "1 = 1) OR (nothing"])
-def test_a_filter_reaches_no_file_and_a_wrong_one_is_one_line(run: Path, where: str):
+@pytest.mark.parametrize(
+    "where",
+    [
+        "(SELECT count(*) FROM read_csv('/etc/passwd')) > 0",
+        "(SELECT count(*) FROM '/etc/passwd') > 0",
+        "1 = 1) OR (nothing",
+        "(SELECT count(*) FROM names) > 0",
+        "true) ; SET enable_external_access = true; --",
+        "true) ; COPY own TO '/tmp/stolen.csv'; --",
+        "true) ; ATTACH '/tmp/other.db'; --",
+        "true) ; INSTALL httpfs; --",
+        "getenv('HOME') <> ''",
+    ],
+)
+def test_a_filter_reaches_no_file_no_setting_and_no_variable(run: Path, where: str):
     with pytest.raises(DataError, match="--where"):
-        show(str(run / "round_0/07_hard.parquet"), run=run, where=where, sort=None, limit=9, as_json=False)
+        show(f"{run}/round_0/07_hard.all.parquet", where=where)
 
 
 def test_an_unknown_id_or_column_says_what_to_do(run: Path):
     with pytest.raises(DataError, match="no row is about 'nobody'"):
-        show("nobody", run=run, where=None, sort=None, limit=9, as_json=False)
-    with pytest.raises(DataError, match="no column 'age'"):
-        show(str(run / "round_0/07_hard.parquet"), run=run, where=None, sort="age", limit=9, as_json=False)
+        show("nobody", run=run)
+    with pytest.raises(DataError, match="no column 'age'; it has instruction_id"):
+        show(f"{run}/round_0/07_hard.all.parquet", sort="age")
+    with pytest.raises(DataError, match="no column"):
+        show(f"{run}/round_0/07_hard.all.parquet", columns='value" FROM t; --')
+
+
+def test_a_table_outside_of_a_run_is_shown_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    write_rows(tmp_path / "mine.parquet", Answer, [Answer("id1", "me", "Yes.")])
+    show(str(tmp_path / "mine.parquet"), columns="author,text")
+    assert capsys.readouterr().out.split() == ["author", "text", "me", "Yes."]

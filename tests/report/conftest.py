@@ -14,6 +14,7 @@ import yaml
 
 from tapir.curriculum.difficulty import difficulties, select_hard
 from tapir.evaluation import heldout
+from tapir.stages.rescore import Rescored
 from tapir.store.rundir import RunDir, Step, write_json, write_text
 from tapir.tasks import load_taxonomy
 from tapir.training.result import StepLog, write_log
@@ -42,6 +43,7 @@ class Invented:
     rounds: int = 3
     until: str | None = None
     words: str = ""
+    tasks: list[str] = field(default_factory=lambda: list(TASKS))
     rng: random.Random = field(default_factory=lambda: random.Random(5))
     stopped: bool = False
 
@@ -67,11 +69,15 @@ class Invented:
         self.stopped = step.stage == self.until
 
     def _round_0(self) -> None:
-        weights = [9 if t in ("Math", "Creative Writing", "Brainstorming") else 1 for t in TASKS]
-        tasks = self.rng.choices(TASKS, weights, k=self.seeds)
+        weights = [9 if t in ("Math", "Creative Writing", "Brainstorming") else 1 for t in self.tasks]
+        tasks = self.rng.choices(self.tasks, weights, k=self.seeds)
         self.pool = [Instruction(f"Question {n} {self.words}", task=t) for n, t in enumerate(tasks)]
         self.tests = [
-            Instruction(f"Held-out question {n} {self.words}", task=TASKS[n % 9], system=None if n else "Be brief.")
+            Instruction(
+                f"Held-out question {n} {self.words}",
+                task=self.tasks[n % 9 % len(self.tasks)],
+                system=None if n else "Be brief.",
+            )
             for n in range(self.held_out)
         ]
         self._step("round_0/01_seeds", lambda s, r: self._hand_on(s, r, self.pool, exact_duplicate=7, contaminated=2))
@@ -91,7 +97,12 @@ class Invented:
 
     def _round(self, number: int) -> None:
         grown = [
-            Instruction(f"Grown {number}.{n} {self.words}", task=TASKS[n % 32], origin="expanded", round=number)
+            Instruction(
+                f"Grown {number}.{n} {self.words}",
+                task=self.tasks[n % len(self.tasks)],
+                origin="expanded",
+                round=number,
+            )
             for n in range(self.seeds // 4)
         ]
         self._step(f"round_{number}/01_expanded", lambda s, r: self._grow(s, r, grown))
@@ -186,11 +197,33 @@ class Invented:
         before = self.baseline if number else []
         answers = {a.instruction_id: a for a in own}
         found = heldout.results(name, self.tests, answers, verdicts, fits, before, seed=1)
+        canaries = [v for i in self.tests[:4] for v in self._null_answers(i)] if number else []
+        step.write(Verdict, canaries, "canaries")
+        step.write(Rescored, self._rescored(number), "rescored")
         found.append(Result(name, "checks_passed", 30.0 + 6 * number, 90, 22.0 + 6 * number, 40.0 + 6 * number))
         step.write(Answer, own, "answers")
         step.write(Verdict, verdicts, "verdicts")
         step.write(heldout.Fit, fits, "fit")
         self._hand_on(step, receipt, found)
+
+    def _null_answers(self, i: Instruction) -> list[Verdict]:
+        """Verdicts of a judge that sees through answers which say nothing."""
+        return [
+            Verdict(i.id, order, 1.0, 7.0, student=f"canary_{name}", judge="evaluator")
+            for name in ("empty", "constant", "copied")
+            for order in ("student_first", "teacher_first")
+        ]
+
+    def _rescored(self, number: int) -> list[Rescored]:
+        """A fixed sample whose gaps shrink by a point a round on seeds, and by half a point on held-out rows."""
+        rows: list[Rescored] = []
+        for group, pool, step in (("trained", self.pool, 1.0), ("held_out", self.tests, 0.5)):
+            for n, i in enumerate(pool[:12]):
+                gap = max(0.0, n % 6 - step * number)
+                rows.append(
+                    Rescored(i.id, f"student_{number}", number, group, gap, "mfd", gap == 0, gap > DELTA, True)
+                )  # fmt: skip
+        return rows
 
 
 @pytest.fixture

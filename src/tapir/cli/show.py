@@ -70,7 +70,9 @@ def _print_fields(rows: list[dict[str, Any]]) -> None:
 
 def _print_table(rows: list[dict[str, Any]]) -> None:
     """What is empty in every row is left out, and texts are cut: the window is narrow."""
-    names = [n for n in rows[0] if any(row[n] not in (None, "", []) for row in rows)]
+    names = sorted(
+        (n for n in rows[0] if any(row[n] not in (None, "", []) for row in rows)), key=lambda n: n not in OWN_TABLES
+    )
     words = {k for k, n in enumerate(names) if any(not isinstance(row[n], int | float | None) for row in rows)}
     show_table(names, [[_short(row[n], NARROW) for n in names] for row in rows], words=words)
 
@@ -150,7 +152,8 @@ def _labelled(path: Path) -> pa.Table:
 
 def _order(path: Path, names: list[str], said: str) -> str:
     # Rows without the value come last in either order: nobody looks for those.
-    return f"{_quoted(path, names, said.strip().lstrip('-'))} {'DESC' if said.strip().startswith('-') else 'ASC'} NULLS LAST"
+    way = "DESC" if said.strip().startswith("-") else "ASC"
+    return f"{_quoted(path, names, said.strip().lstrip('-'))} {way} NULLS LAST"
 
 
 def _quoted(path: Path, names: list[str], said: str) -> str:

@@ -14,7 +14,6 @@ from tapir.report.compare_page import write_comparison
 from tapir.store.rundir import RunDir
 
 MakeRun = Callable[..., RunDir]
-MEGABYTES = 1_000_000
 
 
 @pytest.fixture
@@ -74,9 +73,10 @@ def test_an_unfinished_run_is_named_and_spoils_nothing(invent: MakeRun, runs: li
 
 def test_the_page_has_a_table_a_figure_and_every_number_with_its_interval(runs: list[RunDir], tmp_path: Path):
     page = write_comparison(runs, tmp_path / "page.html").read_text(encoding="utf-8")
-    assert "Held-out results of each run&#x27;s last student" in page or "each run's last student" in page
+    assert "Held-out results of each run's last student" in page
     assert page.count("<svg") >= 9
-    assert "inside the noise" in page or "worse" in page
+    assert "95 % CI" in page
+    assert ">worse<" in page
 
 
 def test_hostile_names_are_never_markup(invent: MakeRun, tmp_path: Path):
@@ -99,8 +99,11 @@ def test_hostile_names_are_never_markup(invent: MakeRun, tmp_path: Path):
     assert not {"script", "img", "iframe"} & set(tags)
 
 
-def test_many_runs_make_a_page_under_five_megabytes(runs: list[RunDir], tmp_path: Path):
-    assert write_comparison(runs * 15, tmp_path / "page.html").stat().st_size < 5 * MEGABYTES
+def test_a_run_more_makes_the_page_little_larger(runs: list[RunDir], tmp_path: Path):
+    two = write_comparison(runs, tmp_path / "page.html").stat().st_size
+    six = write_comparison(runs * 3, tmp_path / "page.html").stat().st_size
+    # At 25 kB a run a page of a hundred runs stays under five megabytes.
+    assert (six - two) / 4 < 25_000
 
 
 def test_the_data_hold_the_same(runs: list[RunDir]):

@@ -91,9 +91,25 @@ def test_best_cases_gained_and_worst_cases_lost(finished_run: RunDir, tmp_path: 
     assert gaps == [["+"] * 10, ["−"] * 10]
 
 
+def test_difficulty_is_shown_round_by_round_trained_on_and_held_out_apart(finished_run: RunDir, tmp_path: Path):
+    text = outline(finished_run, tmp_path).text
+    assert "Difficulty round by round" in text
+    # Of the gaps 0 to 5, twice each, a round takes a point off seeds and half a point off held-out instructions.
+    assert "student_0seeds trained on1217 % (5 to 45)50 % (25 to 75)+2.50" in text
+    assert "student_3seeds trained on1267 % (39 to 86)0 % (0 to 24)+0.50" in text
+    assert "student_3held-out instructions1233 % (14 to 61)33 % (14 to 61)+1.33" in text
+
+
+def test_shares_that_speak_of_the_judge_have_their_intervals(finished_run: RunDir, tmp_path: Path):
+    text = outline(finished_run, tmp_path).text
+    assert re.search(r"in \d+ of \d+ judged pairs \(\d+ %, 95 % CI \d+ to \d+\)", text)
+    assert "Null canaries" in text
+    assert "can't be trusted" not in text
+
+
 def test_every_chart_has_its_numbers_in_a_table(finished_run: RunDir, tmp_path: Path):
     tags = [t for t, _ in outline(finished_run, tmp_path).tags]
-    assert tags.count("svg") == tags.count("figure") >= 12
+    assert tags.count("svg") == tags.count("figure") >= 16
     assert tags.count("details") >= tags.count("figure")
     assert tags.count("desc") == tags.count("svg")
 
@@ -116,17 +132,23 @@ def test_the_same_files_give_the_same_bytes(finished_run: RunDir, tmp_path: Path
 
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_text_from_models_and_data_is_never_markup(attack: str, invent: MakeRun, tmp_path: Path):
-    calm = outline(invent("calm", seeds=24, held_out=12, rounds=1, words="calm"), tmp_path)
+    def run(name: str, words: str) -> RunDir:
+        tasks = [f"{words} {n}" for n in range(3)]
+        return invent(name, seeds=24, held_out=12, rounds=1, words=words, tasks=tasks)
+
+    calm = outline(run("calm", "calm"), tmp_path)
     shapes = {(t, k) for t, attributes in calm.tags for k in ("", *attributes)}
-    wild = outline(invent("wild", seeds=24, held_out=12, rounds=1, words=attack), tmp_path)
+    wild = outline(run("wild", attack), tmp_path)
     assert {(t, k) for t, attributes in wild.tags for k in ("", *attributes)} <= shapes
     assert not [shape for shape in shapes if shape[1].startswith("on")]
     assert "\u202e" not in wild.text
     assert "\x00" not in wild.text
 
 
-def test_20_000_seeds_make_a_page_under_five_megabytes(invent: MakeRun):
-    assert write_report(invent(seeds=20_000, held_out=500, rounds=1)).stat().st_size < MEGABYTES
+def test_ten_times_the_seeds_make_the_page_no_larger(invent: MakeRun):
+    small = write_report(invent("small", seeds=800, held_out=80, rounds=1)).stat().st_size
+    large = write_report(invent("large", seeds=8_000, held_out=80, rounds=1)).stat().st_size
+    assert large < 1.05 * small < MEGABYTES
 
 
 def test_very_long_answers_and_many_rounds_do_too(invent: MakeRun):

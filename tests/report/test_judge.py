@@ -10,6 +10,8 @@ import yaml
 
 from tapir.cli.judge import judge, print_trust
 from tapir.errors import DataError
+from tapir.report import verdicts
+from tapir.report.facts import Facts
 from tapir.report.judge import run_trust, trust_json, trust_lines
 from tapir.stages.rescore import Rescored
 from tapir.store.rundir import RunDir, write_json
@@ -67,13 +69,14 @@ def test_each_judge_and_student_has_a_section(run: RunDir):
 def test_a_judge_that_likes_a_canary_is_said_not_to_be_trusted(run: RunDir):
     lines = list(trust_lines(run_trust(run)))
     assert any(line.startswith("the judge can't be trusted here") and "constant" in line for line in lines)
-    assert "student_1 on 4 trained rows (mfd): at zero 100 %, hard 0 %, mean +0.00" in lines
+    assert "student_1 on 4 trained rows (mfd): at zero 100 % (51 to 100), hard 0 % (0 to 49), mean +0.00" in lines
 
 
 def test_the_json_form_holds_the_same(run: RunDir):
     found = json.loads(json.dumps(trust_json(run_trust(run))))
     assert found["canaries"]["student_1"]["reaching"] == ["canary_constant"]
-    assert (found["self_preference"], found["gold"]) == (None, None)
+    assert (found["second_judge"], found["gold"]) == (None, None)
+    assert found["sections"][0]["trust"]["order_inconsistent_interval"][0] < 0.25
     assert found["rescored"][0]["zero"] == 1
 
 
@@ -81,7 +84,7 @@ def test_a_second_judge_shows_self_preference(run: RunDir, capsys: pytest.Captur
     judge(run.root, by="evaluator", sample=3, trust=False)
     capsys.readouterr()
     print_trust(run.root, None, as_json=True, trust=False)
-    found = json.loads(capsys.readouterr().out)
+    found = json.loads(capsys.readouterr().out)["second_judge"]
     # The scripted judge scores both of these short answers 2, so the MFD of 3 is the first judge's own.
     assert found["self_preference"]["value"] in (3, pytest.approx((3 + 3 + 1) / 3))
 
@@ -107,6 +110,11 @@ def test_gold_pairs_are_judged_once_and_come_from_the_ledger_then(run: RunDir, c
     said = capsys.readouterr()
     assert "0 calls, 6 from the ledger" in said.err
     assert "gold labels: 3 pairs read, 0 unscored" in said.out
+    # Without the file the last agreement is still told, and the page has it too.
+    print_trust(run.root, None, as_json=False, trust=False)
+    assert "gold labels: 3 pairs read, 0 unscored" in capsys.readouterr().out
+    page = "".join(text for part in verdicts.judge(Facts(run)) for text in part.itertext())
+    assert "Agreement with human labels on 3 pairs" in page
 
 
 def test_a_run_without_judged_pairs_has_nothing_for_a_second_judge(run: RunDir):

@@ -251,11 +251,11 @@ def thin(points: Sequence[tuple[float, float]], most: int = MOST_POINTS) -> list
 def mix_columns(
     title: str,
     description: str,
-    tasks: Sequence[str],
+    tasks: Mapping[str, str],
     sets: Mapping[str, Mapping[str, float]],
     target: Mapping[str, float],
 ) -> Element:
-    """A row a task, a column a set: the share as a bar with its number, the target as a tick across it."""
+    """A row a task (under its label), a column a set: the share as a bar with its number, the target as a tick."""
     left, top, pitch = 190.0, 44.0, 21.0
     column = (WIDTH - left) / max(1, len(sets))
     most = max([s.get(t, 0) for s in sets.values() for t in tasks] + [target.get(t, 0) for t in tasks] + [0.01])
@@ -268,13 +268,13 @@ def mix_columns(
         marks.append(words(left + n * column, 16, short(name, 16), kind="strong"))
     if target:
         marks += [line(left, 26, left, 38, "mark"), words(left + 8, 36, "target share", kind="soft")]
-    for row, task in enumerate(tasks):
+    for row, (task, label) in enumerate(tasks.items()):
         y = top + row * pitch
-        marks.append(words(left - 12, y + 14, short(task), anchor="end"))
+        marks.append(words(left - 12, y + 14, short(label), anchor="end"))
         for n, (name, shares) in enumerate(sets.items()):
             x, share = left + n * column, shares.get(task, 0.0)
             long, cut = min(share / most, 1) * room, "» " if share > most else ""
-            said = f"{task}, {name}: {100 * share:.1f} %, target {100 * target.get(task, 0):.1f} %"
+            said = f"{label}, {name}: {100 * share:.1f} %, target {100 * target.get(task, 0):.1f} %"
             marks.append(el("rect", el("title", said), x=x, y=y + 4, width=max(long, 0.01), height=12, class_="f0"))
             if target.get(task):
                 tick = x + target[task] / most * room

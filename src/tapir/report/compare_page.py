@@ -174,8 +174,9 @@ def _mix(found: Sequence[Entry]) -> list[Element]:
     tasks = sorted({t for s in shares.values() for t in s}, key=lambda t: (-targets.get(t, 0), t))[:40]
     shown = dict(list(shares.items())[:MOST_COLUMNS])
     sizes = ", ".join(f"{n} {sets[n].total():,}" for n in shares)
-    chart = mix_columns("Task mix of the runs", f"Rows: {sizes}.", tasks, shown, targets)
-    rows = [[foreign(t, 60), *(f"{100 * s.get(t, 0):.1f}" for s in shares.values())] for t in tasks]
+    named = {t: foreign(t, 60) for t in tasks}
+    chart = mix_columns("Task mix of the runs", f"Rows: {sizes}.", named, shown, targets)
+    rows = [[named[t], *(f"{100 * s.get(t, 0):.1f}" for s in shares.values())] for t in tasks]
     caption = (
         f"Share of each task type in the training sets of all rounds, % (rows: {sizes}); the upright line is the target"
     )

@@ -87,12 +87,13 @@ def mix(facts: Facts) -> list[Element]:
         key=lambda t: (-facts.targets.get(t, 0), -max(s.get(t, 0) for s in shares.values()), t),
     )
     shown = tasks[:MOST_TASKS]
+    named = {t: foreign(t, 60) for t in shown}
     sizes = ", ".join(f"{name} {c.total():,}" for name, c in sets.items())
-    chart = mix_columns("Task mix", f"Rows: {sizes}.", shown, shares, facts.targets)
+    chart = mix_columns("Task mix", f"Rows: {sizes}.", named, shares, facts.targets)
     head = ("task", "target, %", *(f"{n}, %" for n in shares), *(f"{n}, rows" for n in shares))
     data: list[list[Child]] = [
         [
-            foreign(t, 60),
+            named[t],
             f"{100 * facts.targets[t]:.1f}" if t in facts.targets else "–",
             *(f"{100 * s.get(t, 0):.1f}" for s in shares.values()),
             *(f"{sets[n][t]:,}" for n in shares),

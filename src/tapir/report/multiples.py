@@ -118,9 +118,10 @@ def _panel(
     (x, top, wide, tall), (low, high) = box, scale
     base, each = top + 16 + tall, wide / len(stretches)
     ends = [y for s in stretches for _, y in series.get(s, ())]
+    told = f"{ends[0]:.2f} → {ends[-1]:.2f}" if ends else "–"
     marks = [
         words(x, top + 10, short(name, 17), kind="strong"),
-        words(x + wide, top + 10, f"{ends[0]:.2f} → {ends[-1]:.2f}", anchor="end", kind="soft"),
+        words(x + wide, top + 10, told, anchor="end", kind="soft"),
         line(x, base, x + wide, base, "grid"),
     ]
     for n, stretch in enumerate(stretches):

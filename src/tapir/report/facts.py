@@ -98,7 +98,7 @@ class Facts:
 
     @functools.cached_property
     def students(self) -> list[str]:
-        return text.students(self.run)
+        return text.students(self.results)
 
     def rows(self, place: str) -> int | None:
         """Rows that a finished step handed on."""

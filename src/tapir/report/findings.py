@@ -186,7 +186,7 @@ def results(facts: Facts) -> list[Element]:
     """Before and after, and the score by round (Figure 3)."""
     if not facts.students:
         return [absent("no student has been evaluated")]
-    head, *rows = text.table(facts.run)
+    head, *rows = text.table(facts.results)
     panels = list(_panels(facts))
     parts: list[Element] = []
     if rows:

@@ -195,8 +195,9 @@ def trust_lines(found: RunTrust) -> Iterator[str]:
 
 
 def _section_lines(trust: TrustReport) -> Iterator[str]:
-    reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(trust.problems.items()))
-    yield f"{trust.pairs} pairs judged, {trust.unscored} unscored" + (f" (verdicts: {reasons})" if reasons else "")
+    reasons = ", ".join(f"{reason} in {count} verdicts" for reason, count in sorted(trust.problems.items()))
+    unread = share(trust.unscored / trust.pairs, share_interval(trust.unscored / trust.pairs, trust.pairs))
+    yield f"{trust.pairs} pairs judged, {trust.unscored} unscored, {unread}" + (f"; {reasons}" if reasons else "")
     if trust.order_inconsistent is not None:
         bad = "; do not lean on this judge alone" if trust.order_inconsistent > HIGH_INCONSISTENCY else ""
         said = share(trust.order_inconsistent, trust.order_inconsistent_interval)

@@ -23,7 +23,7 @@ KINDS = {
     "verifier": "failure rate of the check",
 }
 MOST_TASKS = 40
-COUNTED = ("calls", "cached_calls", "replayed_calls", "prompt_tokens", "completion_tokens")
+COUNTED = ("calls", "retried_calls", "cached_calls", "replayed_calls", "prompt_tokens", "completion_tokens")
 
 
 def difficulty(facts: Facts) -> list[Element]:
@@ -119,12 +119,11 @@ def cost(facts: Facts) -> list[Element]:
     timed = [(place(p), (float(r["seconds"]),), duration(r["seconds"])) for p, r in facts.receipts.items()]
     total = sum(r["seconds"] for r in facts.receipts.values())
     chart = stacked_bars("Time of each step", f"{duration(total)} in all.", timed, ("time",))
-    columns = COUNTED
-    head = ("step", "live calls", "from the ledger", "of them replayed", "cache hits", "prompt tokens", "reply tokens",
-            "USD", "time")  # fmt: skip
+    head = ("step", "live calls", "sent again", "from the ledger", "of them replayed", "cache hits", "prompt tokens",
+            "reply tokens", "USD", "time")  # fmt: skip
     all_steps = cost_of(facts)
     data = [
-        [name, *(f"{r[c]:,}" for c in columns[:3]), _hits(r), *(f"{r[c]:,}" for c in columns[3:]),
+        [name, *(f"{r.get(c, 0):,}" for c in COUNTED[:4]), _hits(r), *(f"{r[c]:,}" for c in COUNTED[4:]),
          f"{r['cost_usd']:.2f}", duration(r["seconds"])]
         for name, r in [*((place(p), r) for p, r in facts.receipts.items()), ("all", all_steps)]
     ]  # fmt: skip
@@ -136,7 +135,8 @@ def cost(facts: Facts) -> list[Element]:
 
 def cost_of(facts: Facts) -> dict[str, float]:
     """What all finished steps took together."""
-    return {c: sum(r[c] for r in facts.receipts.values()) for c in (*COUNTED, "cost_usd", "seconds")}
+    # Receipts of an older version have no count of what was sent again.
+    return {c: sum(r.get(c, 0) for r in facts.receipts.values()) for c in (*COUNTED, "cost_usd", "seconds")}
 
 
 def _hits(receipt: Mapping[str, float]) -> str:

@@ -35,7 +35,7 @@ def radar(
     x, y, turn = ACROSS / 2, 215.0, 2 * math.pi / len(axes)
 
     def at(axis: int, value: float) -> tuple[float, float]:
-        far = min(value, rings[-1] * 1.03) / rings[-1] * RADIUS
+        far = min(value, rings[-1]) / rings[-1] * RADIUS
         return x + far * math.sin(axis * turn), y - far * math.cos(axis * turn)
 
     def closed(values: Sequence[tuple[int, float]], kind: str, said: str) -> Element:
@@ -47,7 +47,7 @@ def radar(
         marks += [closed([(n, ring) for n in range(len(axes))], "ring", f"{ring:g} %")]
         marks += [words(x + 4, at(0, ring)[1] + 4, f"{ring:g}", kind="soft")]
     for n, axis in enumerate(axes):
-        out = 1.09 * RADIUS
+        out = 1.1 * RADIUS
         marks.append(line(x, y, *at(n, rings[-1]), "grid"))
         marks.append(_axis_label(axis, n * turn, x + out * math.sin(n * turn), y - out * math.cos(n * turn)))
     marks.append(closed([(n, reference) for n in range(len(axes))], "level", f"{reference_name}: {reference:g} %"))

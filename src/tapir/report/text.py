@@ -28,15 +28,14 @@ def results(run: RunDir) -> list[Result]:
     return found
 
 
-def students(run: RunDir) -> list[str]:
-    """The students that were evaluated, in order."""
-    names = {r.student for r in results(run)}
-    return sorted(names, key=lambda n: int(n.removeprefix("student_")))
+def students(found: list[Result]) -> list[str]:
+    """The students that these results speak of, in order."""
+    return sorted({r.student for r in found}, key=lambda n: int(n.removeprefix("student_")))
 
 
-def table(run: RunDir) -> list[list[str]]:
+def table(found: list[Result]) -> list[list[str]]:
     """Before and after: a row a metric, a column a student."""
-    names, found = students(run), results(run)
+    names = students(found)
     rows = [["held-out", *names]]
     for metric, (label, form) in METRICS.items():
         cells = [_cell(found, metric, name, names[-1], form) for name in names]
@@ -95,13 +94,14 @@ def cost_line(run: RunDir) -> str:
 
 def closing_lines(run: RunDir) -> Iterator[str]:
     """What `tapir run` prints at the end."""
-    rows = table(run)
+    found = results(run)
+    rows = table(found)
     widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
     yield ""
     for row in rows:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
     yield ""
-    for result in results(run):
+    for result in found:
         if result.sentence:
             yield result.sentence
     yield from judge_lines(run)

@@ -63,13 +63,19 @@ def _cells(report: TrustReport) -> list[Child]:
     length = report.length
     return [
         f"{report.pairs:,}",
-        f"{report.unscored:,}",
+        _unscored(report),
         _share(report.order_inconsistent, report.order_inconsistent_interval),
         _points(report.order_shift, report.order_shift_interval),
         _share(report.ties, report.ties_interval),
         _share(length.longer_wins, length.longer_wins_interval),
         _points(length.correlation, length.correlation_interval),
     ]
+
+
+def _unscored(report: TrustReport) -> Child:
+    low, high = share_interval(report.unscored / report.pairs, report.pairs) or (0.0, 1.0)
+    share = 100 * report.unscored / report.pairs
+    return el("span", f"{report.unscored:,}", el("small", f"{share:.0f} %, {100 * low:.0f} to {100 * high:.0f}"))
 
 
 def _share(value: float | None, interval: Interval | None) -> Child:

@@ -95,9 +95,9 @@ def test_difficulty_is_shown_round_by_round_trained_on_and_held_out_apart(finish
     text = outline(finished_run, tmp_path).text
     assert "Difficulty round by round" in text
     # Of the gaps 0 to 5, twice each, a round takes a point off seeds and half a point off held-out instructions.
-    assert "student_0seeds trained on1217 % (5 to 45)50 % (25 to 75)+2.50" in text
-    assert "student_3seeds trained on1267 % (39 to 86)0 % (0 to 24)+0.50" in text
-    assert "student_3held-out instructions1233 % (14 to 61)33 % (14 to 61)+1.33" in text
+    assert "student_0seeds trained on1217 % (5 to 45)50 % (25 to 75)+2.50 (+1." in text
+    assert "student_3seeds trained on1267 % (39 to 86)0 % (0 to 24)+0.50 (+0." in text
+    assert "student_3held-out instructions1233 % (14 to 61)33 % (14 to 61)+1.33 (+0." in text
 
 
 def test_shares_that_speak_of_the_judge_have_their_intervals(finished_run: RunDir, tmp_path: Path):

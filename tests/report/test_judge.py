@@ -69,7 +69,10 @@ def test_each_judge_and_student_has_a_section(run: RunDir):
 def test_a_judge_that_likes_a_canary_is_said_not_to_be_trusted(run: RunDir):
     lines = list(trust_lines(run_trust(run)))
     assert any(line.startswith("the judge can't be trusted here") and "constant" in line for line in lines)
-    assert "student_1 on 4 trained rows (mfd): at zero 100 % (51 to 100), hard 0 % (0 to 49), mean +0.00" in lines
+    assert (
+        "student_1 on 4 trained rows (mfd): at zero 100 % (51 to 100), hard 0 % (0 to 49), mean +0.00 (+0.00 to +0.00)"
+        in lines
+    )
 
 
 def test_the_json_form_holds_the_same(run: RunDir):

@@ -136,7 +136,7 @@ def _view(db: duckdb.DuckDBPyConnection, path: Path) -> list[str]:
     return [*names, *(a.rpartition(" ")[2] for a in added)]
 
 
-def _tasks(root: Path) -> pa.Table:
+def _tasks(root: Path) -> Any:
     """The task of every instruction of the run: the pool's, the grown ones', the held-out ones'."""
     paths = [root / POOL, root / "round_0/08_held_out.parquet", *sorted(root.glob("round_*/01_expanded.parquet"))]
     parts = [_labelled(path) for path in paths if path.exists()]
@@ -145,7 +145,7 @@ def _tasks(root: Path) -> pa.Table:
     )
 
 
-def _labelled(path: Path) -> pa.Table:
+def _labelled(path: Path) -> Any:
     table: Any = ds.dataset(path)
     return table.to_table(columns=["id", "task"]).rename_columns(["asked_id", "task"])
 

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from tapir.curriculum.canary import CanaryReport, canary_report
 from tapir.curriculum.difficulty import difficulties
+from tapir.curriculum.statistics import bootstrap_mean
 from tapir.curriculum.trust import (
     BOOTSTRAP_ROUNDS,
     Estimate,
@@ -263,6 +264,7 @@ def distributions(rows: Iterable[Rescored]) -> list[dict[str, Any]]:
             "round": number, "group": group, "kind": kind, "rows": len(found),
             "zero": fmean(r.zero for r in found), "hard": fmean(r.hard for r in found),
             "mean": fmean(r.value for r in found),
+            "mean_interval": bootstrap_mean([r.value for r in found], random.Random(SEED)) if len(found) > 1 else None,
         }
         for (number, group, kind), found in sorted(groups.items())
     ]  # fmt: skip
@@ -274,7 +276,7 @@ def rescored_lines(rows: Iterable[Rescored]) -> Iterator[str]:
         zero, hard = (share(d[name], share_interval(d[name], d["rows"])) for name in ("zero", "hard"))
         yield (
             f"student_{d['round']} on {d['rows']} {d['group'].replace('_', '-')} rows ({d['kind']}): at zero {zero}, "
-            f"hard {hard}, mean {d['mean']:+.2f}"
+            f"hard {hard}, mean {points(d['mean'], d['mean_interval'])}"
         )
 
 

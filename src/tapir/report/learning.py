@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from statistics import fmean
+from typing import Any
 
 from tapir.curriculum.trust import share_interval
 from tapir.report.bins import bins_of, counted
@@ -11,6 +12,7 @@ from tapir.report.charts import Point, figure, intervals, lines, thin
 from tapir.report.facts import Facts
 from tapir.report.findings import absent
 from tapir.report.judge import distributions as rescored_shares
+from tapir.report.judge import points
 from tapir.report.markup import Child, Element, el, foreign
 from tapir.report.multiples import curves, distributions
 from tapir.stages.rescore import Rescored
@@ -55,7 +57,7 @@ def _rescored_kind(facts: Facts, kind: str, rows: list[Rescored]) -> Iterator[El
     head = ("student", "rows of", "rows", "at zero", "above δ", "mean")
     data: list[list[Child]] = [
         [f"student_{d['round']}", GROUPS[d["group"]], f"{d['rows']:,}", _with_bounds(d["zero"], d["rows"]),
-         _with_bounds(d["hard"], d["rows"]), f"{d['mean']:+.2f}".replace("-", "−")]
+         _with_bounds(d["hard"], d["rows"]), points(d["mean"], d["mean_interval"])]
         for d in found
     ]  # fmt: skip
     yield figure(chart, f"Distribution of {said}", head, data)
@@ -68,20 +70,19 @@ def _with_bounds(share: float, rows: int) -> str:
     return f"{100 * share:.0f} % ({100 * low:.0f} to {100 * high:.0f})"
 
 
-def _zero_panels(found: list[dict[str, object]]) -> Iterator[Element]:
+def _zero_panels(found: list[dict[str, Any]]) -> Iterator[Element]:
     """The share of rows without a gap, which the paper sees growing from round to round (§D.2)."""
     for group, label in GROUPS.items():
-        points: list[Point] = []
+        told: list[Point] = []
         for d in found:
             if d["group"] == group:
-                share, rows = float(str(d["zero"])), int(str(d["rows"]))
-                low, high = share_interval(share, rows) or (0.0, 1.0)
-                points.append(Point(f"student_{d['round']}", 100 * share, 100 * low, 100 * high))
-        if not points:
+                low, high = share_interval(d["zero"], d["rows"]) or (0.0, 1.0)
+                told.append(Point(f"student_{d['round']}", 100 * d["zero"], 100 * low, 100 * high))
+        if not told:
             continue
-        said = "; ".join(f"{p.label} {p.value:.0f} %" for p in points)
-        chart = intervals(f"Share at zero, {label}", said, points, form="{:.0f}")
-        rows = [[p.label, f"{p.value:.0f}", f"{p.low:.0f}", f"{p.high:.0f}"] for p in points]
+        said = "; ".join(f"{p.label} {p.value:.0f} %" for p in told)
+        chart = intervals(f"Share at zero, {label}", said, told, form="{:.0f}")
+        rows = [[p.label, f"{p.value:.0f}", f"{p.low:.0f}", f"{p.high:.0f}"] for p in told]
         yield figure(chart, f"Rows without a gap, %: {label}", ("student", "%", "95 % CI from", "to"), rows)
 
 

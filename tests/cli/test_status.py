@@ -61,6 +61,7 @@ def test_the_step_under_way_shows_how_far_it_is(run: RunDir):
         live.start(STEPS[1], 40)
         live.update(done=20, calls=20)
         step = Look(run).steps()[1]
+        assert "round_0/02_classified: 20/40, 2.0 a second, 10.0 s left" in Look(run).said(Look(run).steps())
         assert (step["state"], step["calls"], step["seconds"]) == ("working", 20, 10.0)
         assert step["progress"]["left_s"] == 10.0
     assert Look(run).steps()[1]["state"] == "missing"

@@ -80,7 +80,8 @@ class Look:
         if done == len(steps):
             return f"all {done} steps are done; `tapir report {self.run.root}` shows what came of it"
         if pid is not None:
-            return f"{done} of {len(steps)} steps are done; process {pid} is at work"
+            now = next((f"; {_pace(s['progress'])}" for s in steps if s["progress"] is not None), "")
+            return f"{done} of {len(steps)} steps are done; process {pid} is at work{now}"
         return f"{done} of {len(steps)} steps are done and nobody is at work; the same `tapir run` goes on from here"
 
     def ended(self, steps: Steps) -> bool:
@@ -128,10 +129,15 @@ def _row(step: dict[str, Any]) -> list[str]:
 
 
 def _how_far(progress: dict[str, Any]) -> str:
-    total = f" of {progress['total']:,}" if progress["total"] is not None else ""
+    return f"{progress['done']:,}" + (f"/{progress['total']:,}" if progress["total"] is not None else "")
+
+
+def _pace(progress: dict[str, Any]) -> str:
+    """How fast the step under way is, and when it will be done."""
     left = f", {clock(progress['left_s'])} left" if progress["left_s"] is not None else ""
-    rate = f", {progress['per_s']:.1f}/s" if progress["per_s"] else ""
-    return f"{progress['done']:,}{total}{rate}{left}"
+    rate = f", {progress['per_s']:.1f} a second" if progress["per_s"] else ""
+    note = f" ({progress['note']})" if progress["note"] else ""
+    return f"{progress['place']}: {_how_far(progress)}{rate}{left}{note}"
 
 
 def clock(seconds: float) -> str:

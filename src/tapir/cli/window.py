@@ -49,7 +49,7 @@ def show_table(
 
 def rich_table(head: Sequence[str], rows: Iterable[Sequence[str]], left: set[int]) -> Table:
     """For a window: numbers stay whole, words give way."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, show_edge=False, header_style="bold")
     for n, name in enumerate(head):
         words = n in left
         table.add_column(

@@ -15,7 +15,6 @@ from typing import Annotated, Any
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 import typer
 
 from tapir.cli.terminal import printable
@@ -109,7 +108,7 @@ def _lock(db: duckdb.DuckDBPyConnection) -> None:
 
 def _view(db: duckdb.DuckDBPyConnection, path: Path) -> list[str]:
     """The table as `t`, read as far as a query needs it, with the task and the MFD of each instruction."""
-    table: Any = ds.dataset(path)
+    table = _lazily(path)
     names: list[str] = table.schema.names
     db.register("own", table)
     added: list[str] = []
@@ -121,8 +120,7 @@ def _view(db: duckdb.DuckDBPyConnection, path: Path) -> list[str]:
     elif "mfd" not in names and {"kind", "value"} <= set(names):
         added.append("CASE WHEN kind IN ('mfd', 'verified') THEN value END AS mfd")
     elif "mfd" not in names and key and (root / SCORED).exists():
-        scored: Any = ds.dataset(root / SCORED)
-        db.register("scored", scored)
+        db.register("scored", _lazily(root / SCORED))
         joined += (
             " LEFT JOIN (SELECT instruction_id AS scored_id, any_value(value) AS mfd FROM scored"
             f" WHERE kind IN ('mfd', 'verified') GROUP BY 1) ON own.{key} = scored_id"
@@ -136,6 +134,14 @@ def _view(db: duckdb.DuckDBPyConnection, path: Path) -> list[str]:
     return [*names, *(a.rpartition(" ")[2] for a in added)]
 
 
+def _lazily(path: Path) -> Any:
+    """A table of which a query reads only the columns and rows that it needs."""
+    # Here and not above: this part of pyarrow loads pandas, which no other command should wait for.
+    from pyarrow import dataset
+
+    return dataset.dataset(path)
+
+
 def _tasks(root: Path) -> Any:
     """The task of every instruction of the run: the pool's, the grown ones', the held-out ones'."""
     paths = [root / POOL, root / "round_0/08_held_out.parquet", *sorted(root.glob("round_*/01_expanded.parquet"))]
@@ -146,7 +152,7 @@ def _tasks(root: Path) -> Any:
 
 
 def _labelled(path: Path) -> Any:
-    table: Any = ds.dataset(path)
+    table = _lazily(path)
     return table.to_table(columns=["id", "task"]).rename_columns(["asked_id", "task"])
 
 
@@ -182,7 +188,7 @@ def _print_life(wanted: str, run: Path, *, as_json: bool) -> None:
 
 def _life(wanted: str, run: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     for path in sorted(run.glob("round_*/*.parquet"), key=lambda p: (int(p.parent.name[6:]), p.name)):
-        table: Any = ds.dataset(path)
+        table = _lazily(path)
         keys = [n for n in OWN_TABLES if n in table.schema.names]
         if not keys:
             continue

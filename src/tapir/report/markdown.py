@@ -38,22 +38,12 @@ def _blocks(node: Element) -> Iterator[str]:
     elif tag == "pre" or kind == "text":
         yield _fenced("".join(node.itertext()))
     elif tag == "summary":
-        # The table that a summary opens has its own caption.
-        if node.get("class") is None and not _holds_table(node):
-            yield f"**{_inline(node)}**"
+        yield f"**{_inline(node)}**"
     else:
         for child in node:
-            yield from _blocks_of_details(node, child)
-
-
-def _blocks_of_details(parent: Element, child: Element) -> Iterator[str]:
-    if child.tag == "summary" and parent.get("class") == "data":
-        return
-    yield from _blocks(child)
-
-
-def _holds_table(node: Element) -> bool:
-    return next(node.iter("table"), None) is not None
+            # The table that a summary opens has a caption of its own.
+            if not (kind == "data" and child.tag == "summary"):
+                yield from _blocks(child)
 
 
 def _table(node: Element) -> Iterator[str]:
@@ -71,11 +61,7 @@ def _row(cells: list[str]) -> str:
 
 def _inline(node: Element) -> str:
     """The text of a node on one line; what is small stands in brackets."""
-    parts = [node.text or ""]
-    for child in node:
-        inner = _plain(child)
-        parts += [f" ({inner})" if child.tag == "small" else inner, child.tail or ""]
-    return _escaped(" ".join("".join(parts).split()))
+    return _escaped(" ".join(_plain(node).split()))
 
 
 def _plain(node: Element) -> str:

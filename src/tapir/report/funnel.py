@@ -7,7 +7,7 @@ from typing import Any
 from tapir.report.charts import figure, stacked_bars
 from tapir.report.facts import Facts
 from tapir.report.findings import absent
-from tapir.report.markup import Child, Element, el, foreign, table
+from tapir.report.markup import Element, el, foreign, table
 
 REASONS = {
     # What came in.
@@ -82,7 +82,7 @@ def funnel(facts: Facts) -> list[Element]:
 
 def _kept_all_the_same(facts: Facts) -> list[Element]:
     """Rows that lost something on the way and stayed: refinements and enhanced answers that fell back."""
-    rows: list[list[Child]] = []
+    rows: list[list[str]] = []
     for p, receipt in facts.receipts.items():
         for note, meaning in FALLBACKS.items():
             found: dict[str, int] = receipt["notes"].get(note) or {}

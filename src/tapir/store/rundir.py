@@ -167,17 +167,16 @@ class RunDir:
 
     def writer(self) -> int | None:
         """The process that is writing this run, or None."""
-        try:
-            with (self.root / ".lock").open("r") as lock:
-                pid = int(lock.read().strip() or 0)
-                if pid == 0 or not _alive(pid):
-                    # No lock is tried for: a run that starts at this moment must find it free.
-                    return None
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except (FileNotFoundError, ValueError):
+        path = self.root / ".lock"
+        pid = path.read_text(encoding="utf-8").strip() if path.exists() else ""
+        if not pid.isdigit() or not _alive(int(pid)):
+            # No lock is tried for: a run that starts at this moment must find it free.
             return None
-        except BlockingIOError:
-            return pid
+        with path.open("r") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return int(pid)
         return None
 
     @contextmanager

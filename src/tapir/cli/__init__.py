@@ -10,7 +10,22 @@ import sys
 
 import typer
 
-from tapir.cli import chat, data, diff, difficulty, evaluate, export, judge, ledger, models, report, run, show, stage, status
+from tapir.cli import (
+    chat,
+    data,
+    diff,
+    difficulty,
+    evaluate,
+    export,
+    judge,
+    ledger,
+    models,
+    report,
+    run,
+    show,
+    stage,
+    status,
+)
 from tapir.errors import TapirError
 
 app = typer.Typer(

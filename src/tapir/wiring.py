@@ -122,7 +122,10 @@ class Session:
 
     def caller(self, role: Role) -> Asks:
         """The live model of a role; roles with equal settings share one."""
-        model = self.model(role)
+        return self.open(self.model(role))
+
+    def open(self, model: Model) -> Caller:
+        """A live model, whatever its role; equal settings share one."""
         return self._open(fingerprint(_reach(model)), lambda: self._backend(model), model)
 
     def student(self, folder: Path) -> Asks:

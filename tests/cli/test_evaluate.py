@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from tapir.cli.evaluate import app
-from tapir.cli.evaluate_weights import choice_finding, fit_finding, read_tasks, stored_scores
+from tapir.cli.evaluate.weights import choice_finding, fit_finding, read_tasks, stored_scores
 from tapir.cli.results import Handover, deliver
 from tapir.errors import DataError, GateFailed, RecipeError
 from tapir.evaluation.fit import score_fit
@@ -59,11 +59,11 @@ def test_alpaca_gives_the_win_rate_with_interval_and_provenance(tmp_path: Path):
 
 
 def test_alpaca_for_people_is_a_table_and_a_sentence(tmp_path: Path):
-    result = call("alpaca", "--annotations", annotations(tmp_path / "a.json", 2.0, 2.0, 2.0))
+    result = call("alpaca", "--annotations", annotations(tmp_path / "a.json", *[2.0] * 20))
     lines = result.stdout.splitlines()
     assert lines[0].split() == ["ours", "against", "base", "%"]
     assert lines[1].split()[:3] == ["win", "rate", "100.0"]
-    assert any(line.startswith("ours beats base: win rate 100.0 % on 3 instructions") for line in lines)
+    assert any(line.startswith("ours beats base: win rate 100.0 % on 20 instructions") for line in lines)
     assert "noise" not in result.stdout
 
 

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from tapir.curriculum.comparison import Difference, corrected, difference_of, paired_difference, sentence
+from tapir.curriculum.comparison import Difference, corrected, difference_of, paired_difference, sentence, win_sentence
 
 
 def test_only_rows_that_both_sides_have_are_compared():
@@ -49,6 +49,21 @@ def test_the_sentence_says_how_much_how_certain_and_when_it_is_noise():
     )
     assert "noise" not in sentence(Difference(0.5, 80, 0.25, 0.75, p=0.0004), "x", "y", "points", "questions")
     assert "p < 0.001" in sentence(Difference(0.5, 80, 0.25, 0.75, p=0.0004), "x", "y", "points", "questions")
+
+
+def test_a_win_rate_is_said_plainly():
+    edge = Difference(8.1, 805, 4.6, 11.4, p=0.0001)
+    assert win_sentence(edge, "student_3", "student_0") == (
+        "student_3 beats student_0 on 58.1 % of 805 prompts (95 % CI 54.6 to 61.4, p < 0.001)"
+    )
+    worse = Difference(-8.0, 40, -20.0, 4.0, p=0.2, p_holm=0.4)
+    assert win_sentence(worse, "a", "b") == (
+        "a falls behind b: it wins on 42.0 % of 40 prompts (95 % CI 30.0 to 54.0, p 0.200, after Holm 0.400); "
+        "a difference inside the noise"
+    )
+    assert win_sentence(Difference(0.0, 1), "a", "b").startswith(
+        "a ties with b: it wins on 50.0 % of 1 prompts; too few"
+    )
 
 
 def test_two_intervals_give_the_interval_of_the_difference():

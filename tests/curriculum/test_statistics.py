@@ -6,7 +6,15 @@ import random
 
 import pytest
 
-from tapir.curriculum.statistics import bootstrap_mean, holm, paired_p_value, smallest_resolvable, wilson
+from tapir.curriculum.statistics import (
+    bootstrap_mean,
+    bootstrap_over_seeds,
+    bootstrap_ratio,
+    holm,
+    paired_p_value,
+    smallest_resolvable,
+    wilson,
+)
 from tapir.errors import DataError
 
 
@@ -33,6 +41,34 @@ def test_a_bootstrap_interval_holds_the_mean_and_repeats_for_a_seed():
 
 def test_equal_values_have_an_interval_of_no_width():
     assert bootstrap_mean([2.5, 2.5, 2.5], random.Random(0)) == (2.5, 2.5)
+
+
+def test_a_ratio_of_clusters_weighs_values_not_clusters():
+    # One value of 0 and one cluster of ten 1s: resamples lie between 0 / 2 and 20 / 20, never outside.
+    low, high = bootstrap_ratio([0.0, 10.0] * 10, [1.0, 10.0] * 10, random.Random(1))
+    assert 0 < low < 10 / 11 < high <= 1
+    assert bootstrap_ratio([2.0, 6.0], [1.0, 3.0], random.Random(1)) == (2.0, 2.0)
+    with pytest.raises(DataError, match="over nothing"):
+        bootstrap_ratio([1.0], [0.0], random.Random(1))
+
+
+def test_seeds_that_disagree_widen_the_interval_as_questions_alone_would_not():
+    alike = [{str(i): float(i % 2) for i in range(100)} for _ in range(3)]
+    apart = [{str(i): i % 2 + shift for i in range(100)} for shift in (-1.0, 0.0, 1.0)]
+    low, high = bootstrap_over_seeds(alike, random.Random(1))
+    # Questions alone: 0.5 ± 1.96 · 0.5 / √100.
+    assert (low, high) == pytest.approx((0.402, 0.598), abs=0.02)
+    low, high = bootstrap_over_seeds(apart, random.Random(1))
+    # Between the mean of the worst seed drawn three times and that of the best one.
+    assert low < -0.25
+    assert high > 1.25
+    assert bootstrap_over_seeds(apart, random.Random(1)) == (low, high)
+
+
+def test_a_question_that_one_seed_lacks_counts_for_the_others_only():
+    assert bootstrap_over_seeds([{"a": 1.0}, {"b": 1.0}], random.Random(1)) == (1.0, 1.0)
+    with pytest.raises(DataError, match="no seed has a value"):
+        bootstrap_over_seeds([{}, {}], random.Random(1))
 
 
 def test_a_p_value_tells_a_clear_difference_from_none():

@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,9 @@ from tapir.evaluation.alpaca import (
     USER_PROMPT_NOTE,
     Pair,
     is_switched,
+    length_controlled,
     live,
+    mean_annotations,
     preference_from_logprobs,
     read_prompt,
     score_annotations,
@@ -42,11 +45,13 @@ class Judge:
     def __init__(self, top: dict[str, float]) -> None:
         self.top = top
         self.seen: list[str] = []
+        self.samples: list[int] = []
 
     def run(self, requests, *, stage, accept_truncated=False, accept_empty=False):
         for request in requests:
             assert (request.sampling.max_tokens, request.sampling.top_logprobs) == (1, 5)
             self.seen.append(request.messages[-1].content)
+            self.samples.append(request.sample)
             best = max(self.top, key=lambda t: self.top[t])
             yield request, Reply(best, logprobs=(TokenLogprob(best, self.top[best], tuple(self.top.items())),))
 
@@ -143,14 +148,14 @@ def difficulties(folder: Path, values: tuple[float, ...] = (0.5, 0.0)) -> Path:
 
 def test_the_length_controlled_win_rate_follows_the_public_formula(tmp_path):
     path = written(tmp_path, [row(1, 2.0), row(2, None)])
-    score = score_annotations(path, weights(tmp_path), difficulties(tmp_path))
+    score = length_controlled(score_annotations(path), weights(tmp_path), difficulties(tmp_path))
     # logistic(-1 + 2 × 0.5) = 0.5 and logistic(-1 + 2 × 0) = 0.268941; mean 38.4471 %
     assert score.length_controlled_win_rate == pytest.approx(38.4471, abs=1e-4)
 
 
 def test_weights_count_relative_to_the_reference(tmp_path):
     path = written(tmp_path, [row(1, 2.0, generator_1="theirs"), row(2, 1.0, generator_1="theirs")])
-    score = score_annotations(path, weights(tmp_path), difficulties(tmp_path))
+    score = length_controlled(score_annotations(path), weights(tmp_path), difficulties(tmp_path))
     # Differences: model 0, difficulty 1: logistic(0.5) = 0.622459 and logistic(0) = 0.5
     assert score.length_controlled_win_rate == pytest.approx(56.1230, abs=1e-4)
 
@@ -161,7 +166,7 @@ def test_a_length_controlled_rate_without_its_data_is_refused(tmp_path, lacking)
     glm = None if lacking == "glm" else weights(tmp_path)
     difficulty = None if lacking == "difficulty" else difficulties(tmp_path, (0.5,) if lacking == "model" else (1, 2))
     with pytest.raises(DataError, match=r"fresh fit|defined over the whole set"):
-        score_annotations(path, glm, difficulty)
+        length_controlled(score_annotations(path), glm, difficulty)
 
 
 def test_live_judging_mirrors_switched_pairs_and_spares_identical_ones():
@@ -174,6 +179,23 @@ def test_live_judging_mirrors_switched_pairs_and_spares_identical_ones():
     assert judge.seen[1].index("MINE") < judge.seen[1].index("REF")
     assert score.win_rate.value == pytest.approx(50.0)
     assert score.note == OWN_PROMPT_NOTE
+
+
+def test_repeats_of_the_judge_are_asked_apart_and_averaged_where_they_were_read():
+    judge = Judge({"m": math.log(0.9), "M": math.log(0.1)})
+    times = [live([Pair(UNSWITCHED, "R", "M")], judge, model="s", reference="r", repeat=n)[0] for n in range(2)]
+    assert judge.samples == [0, 1]
+    unread = replace(times[0][0], preference=None, problem="no_logprobs")
+    warmer = replace(times[0][0], preference=1.5)
+    # (1.1 + 1.5) / 2; an unread repeat neither counts as 0 nor as a draw.
+    assert mean_annotations([times[0], [warmer], [unread]])[0].preference == pytest.approx(1.3)
+    assert mean_annotations([[unread], [unread]])[0].preference is None
+
+
+def test_equal_preferences_of_few_rows_are_not_called_certain(tmp_path):
+    # Wilson for 3 of 3: 1 / (1 + 3.84146 / 3).
+    score = score_annotations(written(tmp_path, [row(n, 2.0) for n in range(3)]))
+    assert (score.win_rate.low, score.win_rate.high) == (pytest.approx(43.8503, abs=1e-3), 100.0)
 
 
 def test_a_judge_without_logprobs_leaves_the_pair_missing_with_a_reason():

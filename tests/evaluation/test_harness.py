@@ -25,7 +25,17 @@ def test_results_are_read_with_the_normalised_accuracy_first():
     }
     found = read_results(results, ["arc"], 25)[0]
     assert (found.metric, found.accuracy.value, found.standard_error, found.accuracy.n) == ("acc_norm", 25.0, 1.0, 100)
-    assert found.accuracy.low == pytest.approx(23.04, abs=0.001)
+    # Wilson for 25 of 100: (0.25 + 0.019207) / 1.038415 less 0.083800.
+    assert found.accuracy.low == pytest.approx(17.545, abs=0.001)
+
+
+def test_no_interval_leaves_the_scale_however_few_the_questions():
+    all_right = {"results": {"t": {"acc,none": 1.0, "acc_stderr,none": 0.0}}, "n-samples": {"t": {"effective": 4}}}
+    found = read_results(all_right, ["t"], 0)[0].accuracy
+    # Wilson for 4 of 4: 1 / (1 + 3.84146 / 4); a normal interval would claim certainty.
+    assert (found.low, found.high) == (pytest.approx(51.01, abs=0.01), 100.0)
+    change = compare([score(95.0, 30.0)], [score(5.0, 40.0)])[0].change
+    assert (change.value, change.low, change.high) == (-90.0, -100.0, pytest.approx(-90 + 1.95996 * 50, abs=1e-3))
 
 
 def test_a_groups_questions_are_its_members():

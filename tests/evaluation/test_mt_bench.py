@@ -7,6 +7,7 @@ import pytest
 
 from tapir.errors import DataError
 from tapir.evaluation.mt_bench import (
+    Judgment,
     Question,
     category_of,
     read_judgments,
@@ -14,7 +15,16 @@ from tapir.evaluation.mt_bench import (
     read_rating,
     score_judgments,
 )
-from tapir.evaluation.mt_bench_live import ModelAnswer, answer, grade, grade_messages, temperature_for
+from tapir.evaluation.mt_bench_live import (
+    Grading,
+    ModelAnswer,
+    answer,
+    grade,
+    grade_messages,
+    mean_judgments,
+    read_model_answers,
+    temperature_for,
+)
 from tapir.models.calls import Reply
 
 
@@ -130,12 +140,35 @@ def test_an_unreadable_grade_is_asked_again_and_a_missing_answer_is_not_graded()
     assert [(r.sample, r.sampling.temperature) for r in judge.asked] == [(0, 0.0), (1, 0.7)]
 
 
+def test_repeats_are_samples_of_their_own_and_their_retries_do_not_collide():
+    judge = Model("[[4]]", "hm", "[[6]]")
+    how = Grading(repeats=2, retries=1)
+    times = [grade([TWO_TURNS], [ModelAnswer("111", "s", ("two",))], judge, how=how, repeat=n) for n in range(2)]
+    assert [r.sample for r in judge.asked] == [0, 1, 3]
+    assert [j.score for j in mean_judgments(times)] == [5.0]
+
+
+def test_a_repeat_that_was_not_read_is_not_averaged_in():
+    read, unread = Judgment("1", "s", 1, 8.0), Judgment("1", "s", 1, None)
+    assert mean_judgments([[read], [unread]])[0].score == 8.0
+    assert mean_judgments([[unread], [unread]])[0].score is None
+
+
+def test_stored_answers_come_in_fastchats_form(tmp_path):
+    path = tmp_path / "answers.jsonl"
+    path.write_text('{"question_id": 111, "choices": [{"index": 0, "turns": ["two", "three"]}]}\n', encoding="utf-8")
+    other = Question("112", "math", ("2 + 2?",))
+    found = read_model_answers(path, [TWO_TURNS, other], "s")
+    assert found == [ModelAnswer("111", "s", ("two", "three")), ModelAnswer("112", "s", ())]
+
+
 def test_references_are_shown_where_a_judge_needs_them_only():
     shown = grade_messages(TWO_TURNS, ("two", "three"), 2)[1].content
     assert "<example>\n3\n</example>" in shown
     assert "second answer" in " ".join(shown.split())
     free = Question("81", "writing", ("Write.",), ("A text",))
     assert "<example>" not in grade_messages(free, ("text",), 1)[1].content
+    assert "<example>" in grade_messages(free, ("text",), 1, Grading(references="given"))[1].content
 
 
 def test_an_answer_cannot_leave_its_frame():

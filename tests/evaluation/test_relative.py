@@ -7,6 +7,7 @@ import pytest
 from tapir.errors import DataError
 from tapir.evaluation.relative import (
     Review,
+    by_vote,
     category_of,
     read_first_line,
     read_reviews,
@@ -61,6 +62,16 @@ def test_the_first_line_must_be_two_scores(text, scores):
 def test_verdicts_count_with_the_mean_of_both_orders():
     verdicts = [Verdict("a", "student_first", 8, 6), Verdict("a", "teacher_first", 4, 10)]
     assert reviews_from_verdicts(verdicts, {"a": "math"}) == [Review("a", 8.0, 6.0, "math", "student_0")]
+
+
+def test_repeats_of_the_judge_give_a_ratio_each():
+    verdicts = [
+        Verdict("a", order, student, 8, vote=vote)
+        for vote, student in ((0, 4), (1, 6))
+        for order in ("student_first", "teacher_first")
+    ]
+    assert by_vote(verdicts) == [50.0, 75.0]
+    assert by_vote(verdicts[:2]) == []
 
 
 def test_a_verdict_that_was_not_read_leaves_its_instruction_unscored():

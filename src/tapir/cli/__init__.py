@@ -10,45 +10,44 @@ import sys
 
 import typer
 
-from tapir.cli import (
-    chat,
-    data,
-    diff,
-    difficulty,
-    evaluate,
-    export,
-    judge,
-    ledger,
-    models,
-    report,
-    run,
-    show,
-    stage,
-    status,
-)
+from tapir.cli.lazy import lazy_group
 from tapir.errors import TapirError
+
+COMMANDS = {
+    "init": "run",
+    "doctor": "run",
+    "run": "run",
+    "status": "status",
+    "report": "report",
+    "difficulty": "difficulty",
+    "select": "data",
+    "check": "data",
+    "diff": "diff",
+    "judge": "judge",
+    "show": "show",
+    "chat": "chat",
+    "export": "export",
+    "evaluate": "evaluate",
+    "models": "models",
+    "ledger": "ledger",
+    "stage": "stage",
+    "serve-fake": "data",
+}
+"""Command → the module that has it, in the order of `tapir --help`."""
 
 app = typer.Typer(
     name="tapir",
+    cls=lazy_group(COMMANDS),
     help="Distil instruction following into a small model by task-aware curriculum planning.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-run.register(app)
-status.register(app)
-report.register(app)
-data.register(app)
-difficulty.register(app)
-diff.register(app)
-judge.register(app)
-show.register(app)
-chat.register(app)
-export.register(app)
-app.add_typer(evaluate.app, name="evaluate")
-app.add_typer(models.app, name="models")
-app.add_typer(ledger.app, name="ledger")
-app.add_typer(stage.app, name="stage")
+
+
+@app.callback()
+def tapir() -> None:
+    """Distil instruction following into a small model by task-aware curriculum planning."""
 
 
 def main() -> None:

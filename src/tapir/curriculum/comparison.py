@@ -90,13 +90,30 @@ def sentence(found: Difference, first: str, second: str, unit: str, rows: str, d
         said = f"{first} has {amount} {'more' if found.value > 0 else 'fewer'} {unit} than {second} on {found.n} {rows}"
     if found.low is None or found.high is None:
         return f"{said}; too few to tell how certain that is"
-    inside = [f"95 % CI of the difference {found.low:+.{digits}f} to {found.high:+.{digits}f}"]
-    if found.p is not None:
-        inside.append(f"p {_p(found.p)}")
-    if found.p_holm is not None:
-        inside.append(f"after Holm {_p(found.p_holm)}")
+    inside = [f"95 % CI of the difference {found.low:+.{digits}f} to {found.high:+.{digits}f}", *_tests(found)]
     return f"{said} ({', '.join(inside)})" + ("; a difference inside the noise" if found.noise else "")
 
 
 def _p(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def win_sentence(edge: Difference, first: str, second: str, rows: str = "prompts") -> str:
+    """`first` beats `second` on so many percent, and whether that is more than noise; `edge` is points above 50."""
+    rate = f"{50 + edge.value:.1f} % of {edge.n}"
+    if edge.value > 0:
+        said = f"{first} beats {second} on {rate} {rows}"
+    elif edge.value < 0:
+        said = f"{first} falls behind {second}: it wins on {rate} {rows}"
+    else:
+        said = f"{first} ties with {second}: it wins on {rate} {rows}"
+    if edge.low is None or edge.high is None:
+        return f"{said}; too few to tell how certain that is"
+    inside = [f"95 % CI {50 + edge.low:.1f} to {50 + edge.high:.1f}", *_tests(edge)]
+    return f"{said} ({', '.join(inside)})" + ("; a difference inside the noise" if edge.noise else "")
+
+
+def _tests(found: Difference) -> list[str]:
+    """p-values as a sentence names them."""
+    said = [] if found.p is None else [f"p {_p(found.p)}"]
+    return said if found.p_holm is None else [*said, f"after Holm {_p(found.p_holm)}"]

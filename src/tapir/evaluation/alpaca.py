@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 
 from tapir.errors import DataError
 from tapir.evaluation.length_control import length_controlled_win_rate, logistic
@@ -24,6 +25,7 @@ from tapir.evaluation.rows import (
     last_of_each,
     mean_estimate,
     read_rows,
+    share_estimate,
     standard_error,
 )
 from tapir.models.calls import Asks, Reply, Request, Sampling
@@ -39,7 +41,7 @@ JUDGING = Sampling(temperature=1.0, max_tokens=1, top_logprobs=5)
 """As the public annotator asks. The temperature touches no preference where log-probabilities are returned unscaled,
 and would bend them elsewhere at any value but 1."""
 
-OWN_PROMPT = Path(__file__).with_name("alpaca_prompt.txt")
+OWN_PROMPT = Path(__file__).parents[1] / "prompts" / "alpaca.txt"
 OWN_PROMPT_NOTE = "judged with tapir's own prompt: not comparable with the AlpacaEval leaderboard"
 USER_PROMPT_NOTE = "judged with a prompt file of yours: comparable only with results of the same prompt and judge"
 STORED_NOTE = "scored from stored annotations by the public rules"
@@ -126,10 +128,7 @@ def preference_from_logprobs(top: Mapping[str, float], *, switched: bool) -> flo
     return 3.0 - preference if switched else preference
 
 
-def score_annotations(
-    path: Path, glm: Path | None = None, difficulty: Path | None = None, *, model: str | None = None,
-    expected: int | None = None,
-) -> AlpacaScore:  # fmt: skip
+def score_annotations(path: Path, *, model: str | None = None, expected: int | None = None) -> AlpacaScore:
     """Score a public annotations file without one call. `expected` counts rows that are not in it as missing."""
     annotations = read_annotations(path)
     models = sorted({a.model for a in annotations})
@@ -140,7 +139,11 @@ def score_annotations(
         raise DataError(f"{path}: no annotation of {model}; the file has {', '.join(models)}")
     if len({a.reference for a in chosen}) > 1 or len({a.annotator for a in chosen}) > 1:
         raise DataError(f"{path}: several references or annotators for {chosen[0].model}; score one file for each")
-    found = score(chosen, expected=expected)
+    return score(chosen, expected=expected)
+
+
+def length_controlled(found: AlpacaScore, glm: Path | None, difficulty: Path | None) -> AlpacaScore:
+    """The score with its length-controlled win rate, where its data are given; half of them are refused."""
     if glm is None and difficulty is None:
         return found
     if glm is None or difficulty is None:
@@ -194,9 +197,9 @@ def score(annotations: Sequence[Annotation], *, expected: int | None = None, not
     """The public numbers of one model's annotations."""
     read = [a.preference - 1 for a in annotations if a.preference is not None]
     missing = max(expected or 0, len(annotations)) - len(read)
-    win_rate = mean_estimate(read, missing, scale=100)
+    win_rate = mean_estimate(read, missing, scale=100, bounds=(0, 1))
     # Only an exact half is a draw, everything else goes to a side.
-    discrete = mean_estimate([0.5 if p == 0.5 else float(p > 0.5) for p in read], missing, scale=100)
+    discrete = share_estimate(sum(0.5 if p == 0.5 else float(p > 0.5) for p in read), len(read), missing)
     if win_rate is None or discrete is None:
         raise DataError(f"none of {len(annotations)} annotations has a readable preference, so there is no win rate")
     error = standard_error(read)
@@ -217,13 +220,16 @@ def score(annotations: Sequence[Annotation], *, expected: int | None = None, not
 
 def live(
     pairs: Sequence[Pair], judge: Asks, *, model: str, reference: str, annotator: str = "judge",
-    prompt: Path | None = None, seed: int = SEED, stage: str = "evaluate",
+    prompt: Path | None = None, seed: int = SEED, repeat: int = 0, stage: str = "evaluate",
 ) -> tuple[list[Annotation], AlpacaScore]:  # fmt: skip
-    """One call a pair; identical outputs get 1.5 without one. Rows come back in the pairs' order."""
+    """One call a pair, as the `repeat`-th time of asking; identical outputs get 1.5 without one.
+
+    Rows come back in the pairs' order.
+    """
     asked = read_prompt(prompt)
     switched = [is_switched(p.instruction, seed) for p in pairs]
     to_ask = [i for i, p in enumerate(pairs) if p.output != p.reference_output]
-    requests = [Request(_messages(asked, pairs[i], switched[i]), JUDGING, row=str(i)) for i in to_ask]
+    requests = [Request(_messages(asked, pairs[i], switched[i]), JUDGING, repeat, row=str(i)) for i in to_ask]
     replies = judge.run(requests, stage=stage, accept_truncated=True, accept_empty=True)
     read: dict[int, tuple[float | None, str | None]] = {}
     for i, (_, reply) in zip(to_ask, replies, strict=True):
@@ -237,6 +243,15 @@ def live(
             )
         )
     return rows, score(rows, note=OWN_PROMPT_NOTE if asked.own else USER_PROMPT_NOTE)
+
+
+def mean_annotations(repeats: Sequence[Sequence[Annotation]]) -> list[Annotation]:
+    """Each pair with the mean of its readable repeats; one that was never read stays missing."""
+    merged: list[Annotation] = []
+    for same in zip(*repeats, strict=True):
+        read = [a.preference for a in same if a.preference is not None]
+        merged.append(replace(same[0], preference=fmean(read), problem=None) if read else same[0])
+    return merged
 
 
 def _read(reply: Reply, switched: bool) -> tuple[float | None, str | None]:

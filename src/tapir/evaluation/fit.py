@@ -10,10 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tapir.curriculum.comparison import Difference, paired_difference
-from tapir.curriculum.statistics import bootstrap_mean
 from tapir.errors import DataError
 from tapir.evaluation.heldout import Fit
-from tapir.evaluation.rows import INTERVAL_SEED, Estimate, Row
+from tapir.evaluation.rows import INTERVAL_SEED, Estimate, Row, interval_of_ratio
 
 KINDS = ("direct", "enhanced")
 """The teacher's answers to the instructions as they are, and to their refined forms. The student is always asked by
@@ -56,10 +55,5 @@ def _per_token(fits: Sequence[Fit], missing: int) -> Estimate | None:
     if not tokens:
         return None
     ratio = sum(f.nll for f in fits) / tokens
-    low = high = None
-    if len(fits) > 1:
-        # A ratio of sums is not a mean: what is resampled is its linear part, each answer's pull on the ratio.
-        size = tokens / len(fits)
-        pulls = [ratio + (f.nll - ratio * f.tokens) / size for f in fits]
-        low, high = bootstrap_mean(pulls, random.Random(INTERVAL_SEED))
+    low, high = interval_of_ratio([f.nll for f in fits], [f.tokens for f in fits])
     return Estimate(ratio, len(fits), low, high, missing)

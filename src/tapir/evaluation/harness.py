@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from tapir.curriculum.statistics import Z95, wilson
 from tapir.errors import DataError, MissingExtra, RecipeError
 from tapir.evaluation.rows import Estimate, Row
 
@@ -23,7 +24,6 @@ HARM_ERRORS = 2.0
 """A drop of more standard errors than this is called one."""
 _METRICS = ("acc_norm", "acc", "exact_match", "mc2")
 """In order of preference: the leaderboard takes the normalised accuracy where there is one."""
-_Z95 = 1.959963984540054
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +157,7 @@ def _task_score(results: Mapping[str, Any], name: str, shots: int) -> TaskScore:
     key = next(k for k in numbers if k.split(",")[0] == metric)
     error = numbers.get(key.replace(metric, f"{metric}_stderr", 1))
     points = 100 * float(error) if isinstance(error, int | float) and math.isfinite(error) else None
-    accuracy = _with_interval(100 * float(numbers[key]), points, _count(results, name))
-    return TaskScore(name, metric, shots, accuracy, points)
+    return TaskScore(name, metric, shots, _accuracy(float(numbers[key]), points, _count(results, name)), points)
 
 
 def _count(results: Mapping[str, Any], name: str) -> int:
@@ -170,11 +169,20 @@ def _count(results: Mapping[str, Any], name: str) -> int:
     return sum(_count(results, member) for member in members)
 
 
-def _with_interval(value: float, error: float | None, n: int) -> Estimate:
-    """lm-eval gives standard errors, not rows, so intervals are normal ones."""
+def _accuracy(share: float, error: float | None, n: int) -> Estimate:
+    """lm-eval gives means and standard errors, not rows. A mean of rows between 0 and 1 spreads at most as hits do,
+    so Wilson's interval holds for every metric here; the normal one leaves the scale for few rows."""
+    if n == 0:
+        return Estimate(100 * share, n)
+    low, high = wilson(share * n, n)
+    return Estimate(100 * share, n, 100 * low, 100 * high)
+
+
+def _change_estimate(change: float, error: float | None, n: int) -> Estimate:
+    """Normal, and never beyond what a change between two percentages can be."""
     if error is None:
-        return Estimate(value, n)
-    return Estimate(value, n, value - _Z95 * error, value + _Z95 * error)
+        return Estimate(change, n)
+    return Estimate(change, n, max(-100.0, change - Z95 * error), min(100.0, change + Z95 * error))
 
 
 def compare(before: Sequence[TaskScore], after: Sequence[TaskScore]) -> list[Change]:
@@ -197,7 +205,7 @@ def _change(before: TaskScore, after: TaskScore) -> Change:
     harm = None if error is None else change < -HARM_ERRORS * error
     return Change(
         after.task, after.shots, before.accuracy.value, after.accuracy.value,
-        _with_interval(change, error, after.accuracy.n), error, harm, _sentence(after, change, error, harm),
+        _change_estimate(change, error, after.accuracy.n), error, harm, _sentence(after, change, error, harm),
     )  # fmt: skip
 
 

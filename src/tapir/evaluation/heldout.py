@@ -12,6 +12,7 @@ from statistics import fmean
 
 from tapir.curriculum.checks import RunProgram, parse_check, score_check
 from tapir.curriculum.statistics import bootstrap_mean, wilson
+from tapir.evaluation.pairwise import outcomes
 from tapir.types import Answer, Instruction, Result, Verdict
 
 
@@ -81,35 +82,32 @@ def _checks_passed(
 
 def _comparison(name: str, verdicts: Sequence[Verdict], rng: random.Random) -> list[Result]:
     """Win rate and mean scores from verdicts in which student_0 stands in the teacher's place."""
-    gaps: dict[str, list[float]] = {}
-    judged: list[tuple[float, float]] = []
-    unscored: set[str] = set()
-    for v in verdicts:
-        if v.student_score is None or v.teacher_score is None:
-            unscored.add(v.instruction_id)
-            continue
-        gaps.setdefault(v.instruction_id, []).append(v.student_score - v.teacher_score)
-        if v.method not in ("verified", "identical"):
-            judged.append((v.student_score, v.teacher_score))
-    # Half a verdict is none: the order that was read would decide.
-    scored = {i: fmean(g) for i, g in gaps.items() if i not in unscored}
-    if not scored:
+    found = outcomes(verdicts)
+    wins = [o for o in found.values() if o is not None]
+    if not wins:
         return []
-    wins = [1.0 if g > 0 else 0.0 if g < 0 else 0.5 for _, g in sorted(scored.items())]
+    judged = [
+        (v.student_score, v.teacher_score)
+        for v in verdicts
+        if v.student_score is not None and v.teacher_score is not None and v.method not in ("verified", "identical")
+    ]
     rate = 100 * fmean(wins)
-    low, high = (100 * bound for bound in bootstrap_mean(wins, rng))
+    # Of equal outcomes a bootstrap has nothing to draw from; it would call three wins of three certain.
+    certain = len(set(wins)) == 1
+    bounds = wilson(sum(wins), len(wins)) if certain else bootstrap_mean(wins, rng)
+    low, high = (100 * bound for bound in bounds)
     noise = "" if low > 50 or high < 50 else "; a difference inside the noise"
     verb = "beats" if rate > 50 else "ties with" if rate == 50 else "falls behind"
     sentence = (
         f"{name} {verb} student_0: win rate {rate:.1f} % on {len(wins)} prompts "
         f"(95 % CI {low:.1f} to {high:.1f}{noise})"
     )
-    found = [Result(name, "win_rate", rate, len(wins), low, high, len(unscored), "student_0", sentence)]
+    made = [Result(name, "win_rate", rate, len(wins), low, high, len(found) - len(wins), "student_0", sentence)]
     if judged:
         mine, theirs = fmean(s for s, _ in judged), fmean(t for _, t in judged)
-        found.append(Result(name, "judge_score", mine, len(judged), against="student_0"))
-        found.append(Result("student_0", "judge_score", theirs, len(judged), against=name))
-    return found
+        made.append(Result(name, "judge_score", mine, len(judged), against="student_0"))
+        made.append(Result("student_0", "judge_score", theirs, len(judged), against=name))
+    return made
 
 
 def _fit(name: str, fit: Sequence[Fit], before: Sequence[Fit], rng: random.Random) -> list[Result]:

@@ -17,6 +17,7 @@ from tapir.errors import DataError
 from tapir.evaluation.rows import Estimate, Row, as_number, clustered_mean, field, last_of_each, read_rows
 
 CATEGORIES = ("writing", "roleplay", "reasoning", "math", "coding", "extraction", "stem", "humanities")
+SCALE = (1.0, 10.0)
 _FIRST_PUBLIC_ID, _A_CATEGORY = 81, 10
 """The public questions are numbered 81 to 160, ten of each category in this order."""
 
@@ -188,7 +189,7 @@ def _model_score(
             if (j.question_id, j.turn) in wanted and j.score is not None:
                 clusters.setdefault(j.question_id, []).append(j.score)
         read = sum(map(len, clusters.values()))
-        return clustered_mean(clusters, missing=len(wanted) - read)
+        return clustered_mean(clusters, missing=len(wanted) - read, bounds=SCALE)
 
     known = {named(q) for q, _ in expected}
     ordered = [c for c in CATEGORIES if c in known] + sorted(known - set(CATEGORIES))

@@ -1,23 +1,25 @@
-"""MT-Bench run live: the model under test answers turn by turn, the judge grades each answer with our own prompt.
+"""MT-Bench run live, and single answers graded: the model answers turn by turn, the judge grades each answer.
 
-Numbers made with our prompt compare with each other, not with the published ones. Scoring is `mt_bench`'s.
+Numbers made with our own prompt compare with each other, not with the published ones. Scoring is `mt_bench`'s.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from statistics import fmean
+from typing import Any, Literal, cast
 
+from tapir.evaluation import rows as files
 from tapir.evaluation.mt_bench import Judgment, Question, read_rating
 from tapir.models.calls import Asks, Reply, Request, Sampling
 from tapir.prompts.delimit import fill, neutralise
 from tapir.prompts.tasks import read_template
 from tapir.types import Message
 
+OWN_FILE_NOTE = "graded with a prompt file of yours: comparable only with results of the same prompt and judge"
 NOTE = "graded with tapir's own prompt: not comparable with published MT-Bench scores"
-PROMPT = Path(__file__).with_name("grade_prompt.txt")
 PAPER_TEMPERATURE = 0.5
 """§4.1, inference details."""
 CATEGORY_TEMPERATURES: Mapping[str, float] = {
@@ -28,6 +30,8 @@ CATEGORY_TEMPERATURES: Mapping[str, float] = {
 NEED_REFERENCE = frozenset({"math", "reasoning", "coding"})
 """Categories in which a judge that is not shown the right answer is easily wrong itself."""
 RETRY_TEMPERATURE = 0.7
+GRADE_TOKENS = 1024
+"""Longest reply of the grading judge."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,16 @@ def answer(
     return [ModelAnswer(q.id, name, tuple(given[q.id])) for q in questions]
 
 
+def read_model_answers(path: Path, questions: Sequence[Question], name: str) -> list[ModelAnswer]:
+    """Stored answers in FastChat's form (`question_id`, `choices: [{turns}]`), for the questions asked."""
+    turns: dict[str, tuple[str, ...]] = {}
+    for row in files.read_rows(path):
+        choices = cast("Sequence[Mapping[str, Any]]", files.field(row, "choices", path))
+        said = cast("Sequence[Any]", choices[0].get("turns", ())) if choices else ()
+        turns[str(files.field(row, "question_id", path))] = tuple(str(text) for text in said)
+    return [ModelAnswer(q.id, name, turns.get(q.id, ())) for q in questions]
+
+
 def _conversation(question: Question, answers: Sequence[str]) -> tuple[Message, ...]:
     spoken: list[Message] = []
     for i, reply in enumerate(answers):
@@ -74,12 +88,31 @@ def _conversation(question: Question, answers: Sequence[str]) -> tuple[Message, 
     return (*spoken, Message("user", question.turns[len(answers)]))
 
 
+@dataclass(frozen=True, slots=True)
+class Grading:
+    """How the judge is asked. `references: needed` shows them in `NEED_REFERENCE` categories only."""
+
+    sampling: Sampling = field(default_factory=lambda: Sampling(0.0, max_tokens=GRADE_TOKENS))
+    repeats: int = 1
+    retries: int = 2
+    references: Literal["needed", "given"] = "needed"
+    template: Path | None = None
+    """A prompt file of the user's own; by default ours."""
+
+    @property
+    def note(self) -> str:
+        return NOTE if self.template is None else OWN_FILE_NOTE
+
+
+_BY_DEFAULT = Grading()
+
+
 def grade(
     questions: Sequence[Question], answers: Sequence[ModelAnswer], judge: Asks, *, judge_name: str = "judge",
-    turns: Literal[1, 2] = 1, retries: int = 2, stage: str = "grade",
+    turns: Literal[1, 2] = 1, how: Grading = _BY_DEFAULT, repeat: int = 0, stage: str = "grade",
 ) -> list[Judgment]:  # fmt: skip
-    """One judgment for each wanted turn; an unreadable one is asked again, an answer not there is not graded but kept
-    as unread, so that it is counted."""
+    """One judgment for each wanted turn, as the `repeat`-th time of asking; an unreadable one is asked again, an answer
+    that is not there is not graded but kept as unread, so that it is counted."""
     by_id = {q.id: q for q in questions}
     wanted = [
         (by_id[a.question_id], a, turn)
@@ -88,32 +121,47 @@ def grade(
         if len(by_id[a.question_id].turns) >= turn
     ]
     found = [Judgment(q.id, a.model, turn, None, judge_name) for q, a, turn in wanted]
-    for attempt in range(retries + 1):
+    for attempt in range(how.retries + 1):
         to_ask = [i for i, (_, a, turn) in enumerate(wanted) if found[i].score is None and len(a.turns) >= turn]
-        requests = [_request(*wanted[i], attempt) for i in to_ask]
+        requests = [_request(*wanted[i], how, repeat + attempt * how.repeats) for i in to_ask]
         for i, (_, reply) in zip(to_ask, judge.run(requests, stage=stage), strict=True):
             found[i] = replace(found[i], score=_rating(reply), text=reply.text)
     return found
+
+
+def mean_judgments(repeats: Sequence[Sequence[Judgment]]) -> list[Judgment]:
+    """Each judgment with the mean of its readable repeats; one that was never read stays unread."""
+    merged: list[Judgment] = []
+    for same in zip(*repeats, strict=True):
+        read = [j.score for j in same if j.score is not None]
+        merged.append(replace(same[0], score=fmean(read) if read else None))
+    return merged
 
 
 def _rating(reply: Reply) -> float | None:
     return None if reply.problem else read_rating(reply.text)
 
 
-def _request(question: Question, answer: ModelAnswer, turn: int, attempt: int) -> Request:
-    sampling = Sampling(RETRY_TEMPERATURE if attempt else 0.0, max_tokens=1024)
-    return Request(grade_messages(question, answer.turns, turn), sampling, sample=attempt, row=question.id)
+def _request(question: Question, answer: ModelAnswer, turn: int, how: Grading, sample: int) -> Request:
+    sampling = how.sampling
+    if sample >= how.repeats and sampling.temperature == 0:
+        # A judge at temperature 0 would say the same unreadable thing again.
+        sampling = replace(sampling, temperature=RETRY_TEMPERATURE)
+    return Request(grade_messages(question, answer.turns, turn, how), sampling, sample=sample, row=question.id)
 
 
-def grade_messages(question: Question, answers: Sequence[str], turn: int) -> tuple[Message, ...]:
+def grade_messages(
+    question: Question, answers: Sequence[str], turn: int, how: Grading = _BY_DEFAULT
+) -> tuple[Message, ...]:
     """What the judge reads: the conversation up to the graded answer, and the reference where one helps."""
-    system, user = read_template("grade", PROMPT)
+    system, user = read_template("grade", how.template)
     spoken = [
         part
         for i, (asked, reply) in enumerate(zip(question.turns[:turn], answers[:turn], strict=True), start=1)
         for part in (_tagged("instruction", asked), _tagged(f"answer_{i}", reply))
     ]
-    shown = question.references[:turn] if question.category in NEED_REFERENCE else ()
+    helps = how.references == "given" or question.category in NEED_REFERENCE
+    shown = question.references[:turn] if helps else ()
     reference = "".join(f"\n{_tagged('example', text)}\n" for text in shown)
     filled = fill(
         user,

@@ -32,6 +32,8 @@ class Provenance:
     """Of the judge's prompt."""
     model_sha256: str | None
     """Of the weights, where they were run here."""
+    models: dict[str, str]
+    """What answered here, by name: the engine and hash of weights, the endpoint and model, or a file's hash."""
     sampling: Row | None
     """How replies were drawn, where that was done here."""
     inputs: dict[str, str]
@@ -47,7 +49,7 @@ class Provenance:
 def stamp(
     benchmark: str, n: int, missing: int, questions: Iterable[str], inputs: Mapping[str, Path | None], *,
     judge: str | None = None, prompt: Path | None = None, model_sha256: str | None = None, sampling: Row | None = None,
-    now: datetime | None = None,
+    models: Mapping[str, str] | None = None, now: datetime | None = None,
 ) -> Provenance:  # fmt: skip
     """The provenance of a result that was made just now; an input that is None was not given."""
     return Provenance(
@@ -58,6 +60,7 @@ def stamp(
         judge=judge,
         prompt_sha256=None if prompt is None else sha256_of(prompt),
         model_sha256=model_sha256,
+        models=dict(models or {}),
         sampling=sampling,
         inputs={name: sha256_of(path) for name, path in inputs.items() if path is not None},
         date=(now or datetime.now(UTC)).isoformat(timespec="seconds"),

@@ -5,7 +5,6 @@ Owns the ratio and the public review form. Making verdicts is the judge stage's.
 
 from __future__ import annotations
 
-import random
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -14,9 +13,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, cast
 
-from tapir.curriculum.statistics import bootstrap_mean
 from tapir.errors import DataError
-from tapir.evaluation.rows import INTERVAL_SEED, Estimate, Row, as_number, field, last_of_each, read_rows
+from tapir.evaluation.rows import Estimate, Row, as_number, field, interval_of_ratio, last_of_each, read_rows
 from tapir.types import Verdict
 
 _PUBLIC_CATEGORIES = (
@@ -40,6 +38,11 @@ class Review:
     @property
     def scored(self) -> bool:
         return self.reference_score is not None and self.model_score is not None
+
+    def to_json(self) -> Row:
+        """The row in the public form, -1 for scores that could not be read."""
+        scores = [-1 if score is None else score for score in (self.reference_score, self.model_score)]
+        return {"question_id": self.question_id, "category": self.category, "model": self.model, "score": scores}
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +126,15 @@ def _from_verdicts(instruction_id: str, verdicts: list[Verdict], category: str) 
     return Review(instruction_id, reference, model, category, name)
 
 
+def by_vote(verdicts: Sequence[Verdict]) -> list[float]:
+    """Relative quality in percent by each repeat of the judge alone; empty for one."""
+    votes = sorted({v.vote for v in verdicts})
+    if len(votes) < 2:
+        return []
+    found = [_ratio(reviews_from_verdicts([v for v in verdicts if v.vote == vote]), 0) for vote in votes]
+    return [estimate.value for estimate in found if estimate is not None]
+
+
 def score_reviews(reviews: Sequence[Review], *, expected: int | None = None) -> RelativeScore:
     """Relative quality overall and by category; `expected` counts questions without a review as missing."""
     names = sorted({r.model for r in reviews})
@@ -152,10 +164,6 @@ def _ratio(reviews: Sequence[Review], missing: int) -> Estimate | None:
     if not total:
         return None
     ratio = sum(model for _, model in pairs) / total
-    low = high = None
-    if len(pairs) > 1:
-        # A ratio of means is not a mean: what is resampled is its linear part, each question's pull on the ratio.
-        mean = total / len(pairs)
-        pulls = [ratio + (model - ratio * reference) / mean for reference, model in pairs]
-        low, high = (100 * bound for bound in bootstrap_mean(pulls, random.Random(INTERVAL_SEED)))
+    low, high = interval_of_ratio([model for _, model in pairs], [reference for reference, _ in pairs])
+    low, high = (None if bound is None else 100 * bound for bound in (low, high))
     return Estimate(100 * ratio, len(pairs), low, high, missing)

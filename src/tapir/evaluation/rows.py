@@ -16,11 +16,13 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, TypeVar, cast
 
-from tapir.curriculum.statistics import bootstrap_mean, wilson
+from tapir.curriculum.statistics import bootstrap_ratio, wilson
 from tapir.errors import DataError
 
 Row = dict[str, Any]
 T = TypeVar("T")
+Bounds = tuple[float, float]
+"""The least and the greatest value that can be."""
 INTERVAL_SEED = 17
 """Intervals are resampled with one fixed seed: a file scored twice shows the same numbers."""
 
@@ -106,30 +108,49 @@ def last_of_each(rows: Iterable[tuple[Hashable, T, bool]]) -> tuple[list[T], int
     return [row for row, _ in kept.values()], dropped
 
 
-def mean_estimate(values: Sequence[float], missing: int = 0, scale: float = 1.0) -> Estimate | None:
+def mean_estimate(
+    values: Sequence[float], missing: int = 0, scale: float = 1.0, bounds: Bounds | None = None
+) -> Estimate | None:
     """The mean with a bootstrap interval; None where there is nothing to average."""
-    if not values:
-        return None
-    low, high = _bootstrap(values)
-    return Estimate(scale * fmean(values), len(values), _scaled(low, scale), _scaled(high, scale), missing)
+    return clustered_mean({i: [v] for i, v in enumerate(values)}, missing, scale, bounds)
 
 
-def clustered_mean(clusters: Mapping[Any, Sequence[float]], missing: int = 0, scale: float = 1.0) -> Estimate | None:
+def clustered_mean(
+    clusters: Mapping[Any, Sequence[float]], missing: int = 0, scale: float = 1.0, bounds: Bounds | None = None
+) -> Estimate | None:
     """The mean over all values, with an interval that resamples whole clusters (the turns of one question).
 
-    With m values a cluster on average, the mean is the mean over clusters of sum / m, which is what is resampled.
+    Where all are equal a bootstrap has nothing to draw from and would claim certainty: between known `bounds`
+    Wilson's interval takes its place, which is wide for few rows.
     """
     filled = [list(values) for values in clusters.values() if values]
     if not filled:
         return None
-    size = fmean(len(values) for values in filled)
-    low, high = _bootstrap([sum(values) / size for values in filled])
     everything = [v for values in filled for v in values]
-    return Estimate(scale * fmean(everything), len(everything), _scaled(low, scale), _scaled(high, scale), missing)
+    mean, low, high = fmean(everything), None, None
+    if len(filled) > 1:
+        if bounds is not None and min(everything) == max(everything):
+            low, high = _bounded(mean, len(filled), bounds)
+        else:
+            low, high = interval_of_ratio([sum(values) for values in filled], [len(values) for values in filled])
+    return Estimate(scale * mean, len(everything), _scaled(low, scale), _scaled(high, scale), missing)
 
 
-def share_estimate(hits: int, n: int, missing: int = 0) -> Estimate | None:
-    """A share in percent with its Wilson interval."""
+def interval_of_ratio(tops: Sequence[float], bottoms: Sequence[float]) -> tuple[float | None, float | None]:
+    """Of sum(tops) / sum(bottoms), one pair an instruction; none for a single pair."""
+    if len(tops) < 2:
+        return None, None
+    return bootstrap_ratio(tops, bottoms, random.Random(INTERVAL_SEED))
+
+
+def _bounded(mean: float, n: int, bounds: Bounds) -> tuple[float, float]:
+    least, most = bounds
+    low, high = wilson(n * (mean - least) / (most - least), n)
+    return least + low * (most - least), least + high * (most - least)
+
+
+def share_estimate(hits: float, n: int, missing: int = 0) -> Estimate | None:
+    """A share in percent with its Wilson interval; a draw is half a hit."""
     if n == 0:
         return None
     low, high = wilson(hits, n)
@@ -148,12 +169,6 @@ def refuse_missing(what: str, missing: int, of: int, allowed: int = 0) -> None:
             f"{what}: {missing} of {of} rows are missing or unreadable; a number without them would flatter or "
             f"punish by chance. Complete them, or allow it with --allow-missing {missing}"
         )
-
-
-def _bootstrap(values: Sequence[float]) -> tuple[float | None, float | None]:
-    if len(values) < 2:
-        return None, None
-    return bootstrap_mean(values, random.Random(INTERVAL_SEED))
 
 
 def _scaled(bound: float | None, scale: float) -> float | None:

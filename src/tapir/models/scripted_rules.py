@@ -6,9 +6,10 @@ instructions put together from parts. What a real model would say is another mat
 
 from __future__ import annotations
 
+import math
 import re
 
-from tapir.models.calls import Request
+from tapir.models.calls import Reply, Request, TokenLogprob
 from tapir.models.scripted import Rule, dice
 
 KEY_WORDS = {
@@ -60,6 +61,22 @@ def _scores(request: Request, found: re.Match[str]) -> str:
     return f"Evaluation evidence: the longer answer says more.\n{lines}"
 
 
+def _preferred(request: Request, found: re.Match[str]) -> Reply:
+    """The longer answer, the surer the longer: token probabilities as AlpacaEval's judge is asked for them."""
+    first, second = (len(found[name].split()) for name in ("first", "second"))
+    share = (1 + first) / (2 + first + second)
+    top = (("m", math.log(share)), ("M", math.log(1 - share)))
+    token, logprob = max(top, key=lambda item: item[1])
+    return Reply(token, prompt_tokens=1, completion_tokens=1, logprobs=(TokenLogprob(token, logprob, top),))
+
+
+def _grade(request: Request, found: re.Match[str]) -> str:
+    """By length; a warm judge wavers by a point from sample to sample."""
+    grade = min(9, 2 + len(found["graded"].split()) // 4)
+    wavers = request.sampling.temperature > 0 and dice("grade", found["graded"], str(request.sample)) < 0.5
+    return f"It says enough, or not.\nRating: [[{grade + 1 if wavers else grade}]]"
+
+
 def _answer(request: Request, found: re.Match[str]) -> str:
     """Some of the prompt's own words in an order of their own; another sample gives another order."""
     words = re.findall(r"\w+", found[0])[:200] or ["nothing"]
@@ -75,5 +92,10 @@ RULES: list[Rule] = [
     Rule(r"\AInvent one new instruction" + _LAST.format("example", "text"), _new_instruction),
     Rule(r"\ARewrite the last instruction" + _LAST.format("instruction", "text"), _refined),
     Rule(r"\ACompare two assistants" + _LAST.format("answer_1", "first") + _LAST.format("answer_2", "second"), _scores),
+    Rule(
+        r"\ABelow are an instruction and two" + _LAST.format("answer_1", "first") + _LAST.format("answer_2", "second"),
+        _preferred,
+    ),
+    Rule(r"\ABelow is a conversation.*<answer_\d>\n(?P<graded>.*?)\n</answer_\d>", _grade),
     Rule(r"\A.*\Z", _answer),
 ]

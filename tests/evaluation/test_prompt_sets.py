@@ -1,0 +1,66 @@
+"""Prompts of one's own in the usual forms."""
+
+import json
+
+import pytest
+
+from tapir.errors import DataError
+from tapir.evaluation.prompt_sets import Prompt, read_answers, read_prompts
+from tapir.store.tables import write_rows
+from tapir.types import Answer, Instruction, Message
+
+
+def written(path, *rows):
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
+    return path
+
+
+def test_every_usual_form_is_read(tmp_path):
+    said = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
+    path = written(
+        tmp_path / "p.jsonl",
+        {"instruction": "Add.", "input": "1 2", "output": "3", "generator": "gpt", "category": "math"},
+        {"question_id": 1, "text": "Why?", "category": "generic"},
+        {"turns": ["First", "second"], "reference": ["one", "two"]},
+        {"messages": [*said, {"role": "assistant", "content": "Hello"}]},
+        {"prompt": "Alone"},
+    )
+    assert read_prompts(path) == [
+        Prompt(Instruction("Add.\n\n1 2"), "math", "3", "gpt"),
+        Prompt(Instruction("Why?"), "generic"),
+        Prompt(Instruction("First"), "all", "one"),
+        Prompt(Instruction("Hi", system="Be brief."), "all", "Hello"),
+        Prompt(Instruction("Alone")),
+    ]
+
+
+def test_a_runs_own_tables_are_read(tmp_path):
+    asked = Instruction("Go on", history=(Message("user", "a"), Message("assistant", "b")), task="Math")
+    write_rows(tmp_path / "i.parquet", Instruction, [asked])
+    write_rows(tmp_path / "a.parquet", Answer, [Answer(asked.id, "s", "yes")])
+    assert read_prompts(tmp_path / "i.parquet")[0].instruction.id == asked.id
+    assert read_answers(tmp_path / "a.parquet") == {asked.id: "yes"}
+
+
+def test_answers_are_matched_by_their_prompt(tmp_path):
+    path = written(tmp_path / "a.jsonl", {"instruction": "Add.", "output": "3"}, {"prompt": "Why?"})
+    assert read_answers(path) == {Instruction("Add.").id: "3"}
+
+
+def test_duplicates_are_removed_with_a_warning(tmp_path):
+    path = written(tmp_path / "p.jsonl", {"prompt": "a", "answer": "1"}, {"prompt": "a", "answer": "2"})
+    with pytest.warns(UserWarning, match="1 duplicate prompts"):
+        assert [p.reference for p in read_prompts(path)] == ["2"]
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"x": 1}, "none of instruction"),
+        ({"messages": [{"role": "robot"}]}, "needs a role"),
+        ({"text": " "}, "to answer"),
+    ],
+)
+def test_a_row_that_cannot_be_read_stops_with_its_place(tmp_path, row, said):
+    with pytest.raises(DataError, match=rf"row 2: .*{said}"):
+        read_prompts(written(tmp_path / "p.jsonl", {"prompt": "a"}, row))

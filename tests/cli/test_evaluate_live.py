@@ -17,9 +17,9 @@ WORDS = ("apples", "boats", "clouds", "drums", "engines", "forests")
 GRADE = "Below is a conversation"
 JUDGE = [
     # Grades and scores by the number of words, so that they can be worked out by hand.
+    {"pattern": rf"\A{GRADE}.*<answer_2>\nlong", "reply": "Fine. Rating: [[6]]"},
     {"pattern": rf"\A{GRADE}.*<answer_1>\nlong", "reply": "Fine. Rating: [[8]]"},
     {"pattern": rf"\A{GRADE}.*<answer_1>\nshort", "reply": "Thin. Rating: [[5]]"},
-    {"pattern": rf"\A{GRADE}.*<answer_2>\nlong", "reply": "Fine. Rating: [[6]]"},
     {"pattern": rf"\A{GRADE}", "reply": "I cannot say."},
     {"pattern": r"\ACompare.*<answer_1>\nlong.*<answer_2>\nshort",
      "reply": "So.\nScore of the Assistant 1: 8\nScore of the Assistant 2: 4"},

@@ -30,7 +30,7 @@ def diff(
     as_json: AsJson = False,
 ) -> None:
     """Compare two runs: recipe, settings, model calls, data and results."""
-    from tapir.cli.terminal import printable
+    from tapir.cli.printable import printable
     from tapir.report.differences import differences
     from tapir.store.rundir import open_run
 

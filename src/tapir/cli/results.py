@@ -16,6 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
+from tapir.cli.printable import printable
 from tapir.evaluation import gate
 from tapir.evaluation.provenance import Provenance
 from tapir.evaluation.rows import Estimate, refuse_missing
@@ -89,8 +90,6 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def _show(found: Finding) -> None:
-    from tapir.cli.terminal import printable
-
     for table in found.tables:
         for line in aligned(table):
             print(printable(line))

@@ -5,7 +5,6 @@ Text from models and data sets passes through `printable` before it reaches a te
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from datetime import timedelta
@@ -22,22 +21,10 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from tapir.cli.printable import printable as printable
 from tapir.models.calls import Reply, Usage
 from tapir.training.result import Pace, StepLog
 from tapir.wiring import Progress as Listener
-
-_CONTROL = re.compile(
-    r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?"  # OSC: titles, links, clipboards
-    r"|\x1b\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
-    r"|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
-    r"|[\u200e\u200f\u202a-\u202e\u2066-\u2069]"  # direction overrides
-)
-
-
-def printable(text: str) -> str:
-    """Text without the sequences by which it could command a terminal: ANSI, OSC, control and bidi characters."""
-    return _CONTROL.sub("", text)
-
 
 QUIET_S = 30
 """Between two lines about a training that goes on, where there is no bar."""

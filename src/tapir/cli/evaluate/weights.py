@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -22,7 +22,10 @@ from tapir.evaluation.provenance import Provenance, stamp
 from tapir.evaluation.rows import Estimate, Row
 from tapir.types import Answer, Instruction
 
-Weights = Annotated[str, typer.Option("--model", help="A student's folder, a folder of weights, or a catalogue name.")]
+if TYPE_CHECKING:
+    from tapir.config import Model
+
+Weights = Annotated[str, typer.Option("--model", help="RUN:student_2, a folder, catalogue name or hub id.")]
 Before = Annotated[str | None, typer.Option("--before", help="Compare with this one (folder, name or result file).")]
 
 
@@ -56,7 +59,7 @@ def choice(
     tasks = read_tasks(task or [], shots)
     # A result file that cannot be read must not wait for the evaluation.
     earlier = stored_scores(Path(before)) if before is not None and Path(before).is_file() else None
-    folder = _folder(model)
+    folder, _ = _weights(model)
 
     def run(weights: Path) -> list[harness.TaskScore]:
         return harness.evaluate(
@@ -66,7 +69,7 @@ def choice(
 
     after = run(folder)
     if before is not None and earlier is None:
-        earlier = run(_folder(before))
+        earlier = run(_weights(before)[0])
     deliver(choice_finding(after, earlier, folder, limit), how)
 
 
@@ -152,18 +155,18 @@ def fit(
     if instructions is None or (answers is None and enhanced is None):
         raise RecipeError("give --run, or --instructions with --answers or --enhanced (or both)")
     files = {kind: path for kind, path in zip(KINDS, (answers, enhanced), strict=True) if path is not None}
-    folder, earlier = _folder(model), None if before is None else _folder(before)
+    weights, earlier = _weights(model), None if before is None else _weights(before)
     from tapir.store.tables import read_rows
 
     asked = list(read_rows(instructions, Instruction))
     pairs = {kind: _pairs(asked, path) for kind, path in files.items()}
-    mine = _fits(folder, pairs, chat_template)
-    before_fits = _fits(earlier, pairs, chat_template) if earlier is not None else {}
+    mine = _fits(*weights, pairs, chat_template)
+    before_fits = _fits(*earlier, pairs, chat_template) if earlier is not None else {}
     name = Path(model).name
     scores = [score_fit(name, k, mine[k], before_fits.get(k, ()), missing=len(asked) - len(mine[k])) for k in files]
     source = stamp(
         "fit", sum(s.nll_per_token.n for s in scores), sum(s.nll_per_token.missing for s in scores),
-        (i.text for i in asked), {"instructions": instructions, **files}, model_sha256=_hash(folder),
+        (i.text for i in asked), {"instructions": instructions, **files}, model_sha256=_hash(weights[0]),
     )  # fmt: skip
     deliver(fit_finding(scores, None if before is None else Path(before).name, source), how)
 
@@ -207,27 +210,26 @@ def _pairs(asked: Sequence[Instruction], answers: Path) -> list[tuple[Instructio
 
 
 def _fits(
-    folder: Path, pairs: Mapping[str, list[tuple[Instruction, str]]], template: str | None
+    folder: Path, model: Model, pairs: Mapping[str, list[tuple[Instruction, str]]], template: str | None
 ) -> dict[str, list[Fit]]:
     """All kinds of answers under one model, which is loaded once."""
-    from tapir.config import Model
     from tapir.models.local_hf import answer_nll
 
     everything = [(i.messages(), text) for of_kind in pairs.values() for i, text in of_kind]
-    scores = iter(answer_nll(folder, everything, Model(kind="local", model=str(folder), chat_template=template)))
+    asked = model if template is None else model.model_copy(update={"chat_template": template})
+    scores = iter(answer_nll(folder, everything, asked))
     return {kind: fits(folder.name, of_kind, [next(scores) for _ in of_kind]) for kind, of_kind in pairs.items()}
 
 
-def _folder(model: str) -> Path:
-    """The folder of weights that a student's folder, a folder or a catalogue name stands for."""
-    from tapir.stages.train import weights_of
-
-    if Path(model).exists():
-        return weights_of(Path(model))
-    from tapir.config import Model
+def _weights(text: str) -> tuple[Path, Model]:
+    """The folder of weights that a round, folder, catalogue name or hub id stands for, and how it is to be loaded."""
+    from tapir.cli.evaluate.who import read_who
     from tapir.models.resolve import resolve
 
-    return resolve(Model(kind="local", model=model))
+    model = read_who(text).model
+    if model is None or model.kind != "local":
+        raise RecipeError(f"{text}: likelihoods need weights on this machine, not answers or an endpoint")
+    return resolve(model), model
 
 
 def _hash(folder: Path) -> str | None:

@@ -78,7 +78,7 @@ def _pool(recipe: Recipe) -> Iterator[Finding]:
 
 
 def _held_out(recipe: Recipe) -> Iterator[Finding]:
-    for evaluation in recipe.evaluate:
+    for evaluation in (e for e in recipe.evaluate if e.kind != "choice"):
         source = Seeds(source=evaluation.prompts, sample=evaluation.sample, near_duplicates=False)
 
         def load(source: Seeds = source) -> str:

@@ -22,6 +22,7 @@ def distil(session: Session) -> None:
     hard = steps.select_hard_seeds(session, pool, verdicts)
     held_out = steps.gather_held_out(session)
     baseline = steps.evaluate(session, 0, student, held_out, baseline=None)
+    benched = steps.benchmark(session, 0, student, held_out, baseline)
 
     curriculum = steps.Curriculum(pool, answers, hard)
     for number in range(1, session.recipe.curriculum.rounds + 1):
@@ -30,7 +31,8 @@ def distil(session: Session) -> None:
         steps.enhance(session, number, curriculum)
         examples = steps.mix(session, number, curriculum)
         student = steps.train(session, number, student, examples)
-        steps.evaluate(session, number, student, held_out, baseline=baseline, curriculum=curriculum)
+        evaluated = steps.evaluate(session, number, student, held_out, baseline=baseline, curriculum=curriculum)
+        steps.benchmark(session, number, student, held_out, evaluated, baseline=benched)
 
 
 def run(

@@ -24,8 +24,8 @@ from tapir.wiring import Session, load_recipe
 
 CHARS_PER_TOKEN = 3
 ROUND_0 = ("seeds", "classified", "teacher_answers", "student_0", "student_answers", "verdicts", "hard", "held_out",
-           "evaluation")  # fmt: skip
-ROUND = ("expanded", "refined", "enhanced_answers", "mix", "student_{r}", "evaluation")
+           "evaluation", "benchmarks")  # fmt: skip
+ROUND = ("expanded", "refined", "enhanced_answers", "mix", "student_{r}", "evaluation", "benchmarks")
 VERBS = {
     "annotate": "teacher_answers",
     "classify": "classified",
@@ -37,6 +37,7 @@ VERBS = {
     "refine": "refined",
     "enhance": "enhanced_answers",
     "evaluate": "evaluation",
+    "benchmark": "benchmarks",
 }
 
 
@@ -158,7 +159,7 @@ def _prompt_sizes(recipe: Recipe) -> dict[str, float]:
 
 def _held_out_size(recipe: Recipe) -> int:
     sizes = []
-    for evaluation in recipe.evaluate:
+    for evaluation in (e for e in recipe.evaluate if e.on_held_out):
         source = Seeds(source=evaluation.prompts, sample=evaluation.sample, near_duplicates=False)
         sizes.append(
             len(load_pool(source, seed=recipe.seed, receipt=Receipt("held_out"), split="held_out").instructions)

@@ -354,8 +354,18 @@ def manifest(recipe: Recipe, source: str) -> dict[str, Any]:
         "machine": f"{platform.system()} {platform.machine()}",
         "packages": {name: version for name in packages if (version := _version(name))},
         "git_commit": _git_commit(),
+        "prompts": _prompts(recipe),
         "task_types": len(load_taxonomy(Path(recipe.taxonomy) if recipe.taxonomy else None).tasks),
     }
+
+
+def _prompts(recipe: Recipe) -> dict[str, str]:
+    """Hash of every shipped prompt, and of the recipe's own judge prompt: which words the models were asked with."""
+    texts = {p.name: p.read_text(encoding="utf-8") for p in resources.files("tapir.prompts").iterdir()
+             if p.name.endswith(".txt")}  # fmt: skip
+    if recipe.judge.template is not None and Path(recipe.judge.template).is_file():
+        texts["judge.template"] = Path(recipe.judge.template).read_text(encoding="utf-8")
+    return {name: fingerprint(text) for name, text in sorted(texts.items())}
 
 
 def _version(package: str) -> str | None:

@@ -10,7 +10,7 @@ import typer
 import yaml
 from typer.testing import CliRunner
 
-from tapir.cli.diff import register
+from tapir.cli.diff import lines, register
 from tapir.errors import DataError
 from tapir.report.differences import differences, flat
 from tapir.store.rundir import RunDir, write_json
@@ -24,11 +24,12 @@ RATE = Result("student_1", "win_rate", 60.0, 100, 57.0, 64.0, 0, "student_0")
 
 def run(root: Path, recipe: dict[str, Any], calls: str = "round_0/03_teacher_answers k1\n") -> RunDir:
     """A run of three questions with an answer each, and one result."""
+    prompts = {"judge.txt": "h1", "refine.txt": f"h-{recipe['name']}"}
     made = RunDir(root)
     root.mkdir()
     made.recipe_path.write_text(yaml.safe_dump(recipe), encoding="utf-8")
     made.calls_path.write_text(calls, encoding="utf-8")
-    write_json(made.manifest_path, {"tapir": "0.1.0", "packages": {"torch": "2.6"}})
+    write_json(made.manifest_path, {"tapir": "0.1.0", "packages": {"torch": "2.6"}, "prompts": prompts})
     for place, mark in (("round_0/01_seeds", "aa"), ("round_0/03_teacher_answers", recipe["name"])):
         made.step(place, mark).finish(Receipt(place.split("_")[-1]))
     write_rows(made.step("round_0/01_seeds", "").table(), Instruction, QUESTIONS)
@@ -62,6 +63,13 @@ def test_the_recipe_is_compared_value_by_value(runs: tuple[RunDir, RunDir]):
     assert flat({"a": {"b": [1, {"c": 2}]}, "d": []}) == {"a.b.0": 1, "a.b.1.c": 2, "d": []}
 
 
+def test_prompts_are_compared_by_their_texts(runs: tuple[RunDir, RunDir]):
+    found = differences(*runs)
+    assert found.prompts == {"refine.txt": ("h-one", "h-two")}
+    assert found.manifest == {}
+    assert ["refine.txt", "h-one", "h-two"] in [line.split() for line in lines(found)]
+
+
 def test_steps_with_other_settings_and_calls_are_named(runs: tuple[RunDir, RunDir]):
     found = differences(*runs).to_json()
     assert found["settings"] == {"round_0/03_teacher_answers": "differs"}
@@ -92,7 +100,7 @@ def test_results_differ_by_b_less_a_with_an_interval(runs: tuple[RunDir, RunDir]
 
 def test_a_run_does_not_differ_from_itself(runs: tuple[RunDir, RunDir]):
     shown = command(runs[0].root, runs[0].root).stdout
-    assert all(f"{part}: the same" in shown for part in ("recipe", "made by", "settings and inputs", "data"))
+    assert all(f"{part}: the same" in shown for part in ("recipe", "prompts", "made by", "settings and inputs", "data"))
     assert "+0 (" in shown
 
 

@@ -29,7 +29,7 @@ def diff(
     b: Annotated[Path, typer.Argument(help="Another one.")],
     as_json: AsJson = False,
 ) -> None:
-    """Compare two runs: recipe, settings, model calls, data and results."""
+    """Compare two runs: recipe, prompts, settings, model calls, data and results."""
     from tapir.cli.printable import printable
     from tapir.report.differences import differences
     from tapir.store.rundir import open_run
@@ -47,6 +47,7 @@ def lines(found: Differences) -> Iterator[str]:
     """The comparison in words; a part in which nothing differs says so."""
     sections: list[tuple[str, Table, list[str]]] = [
         ("recipe", [[name, _said(x), _said(y)] for name, (x, y) in found.recipe.items()], ["value", "a", "b"]),
+        ("prompts", [[name, _said(x, "-"), _said(y, "-")] for name, (x, y) in found.prompts.items()], ["", "a", "b"]),
         ("made by", [[name, _said(x), _said(y)] for name, (x, y) in found.manifest.items()], ["", "a", "b"]),
         ("settings and inputs", [[place, state] for place, state in found.settings.items()], ["step", ""]),
         (
@@ -67,8 +68,8 @@ def lines(found: Differences) -> Iterator[str]:
         yield "Differences take the two runs for independent, which overstates their intervals on equal prompts."
 
 
-def _said(value: Any) -> str:
-    return "(default)" if value is None else str(value)
+def _said(value: Any, absent: str = "(default)") -> str:
+    return absent if value is None else str(value)
 
 
 def _data_rows(found: Differences) -> Table:

@@ -83,11 +83,32 @@ class DifficultySettings(Part):
 class Evaluation(Part):
     """One evaluation of every round."""
 
-    kind: Literal["pairwise", "held_out_fit", "verified"]
-    """Win rate by the evaluator, NLL on the teacher's held-out answers, or share of checks passed."""
+    kind: Literal["pairwise", "held_out_fit", "verified", "graded", "alpaca", "following", "exact", "choice"]
+    """On held-out instructions: win rate by the evaluator, NLL on the teacher's answers, share of checks passed, grade
+    of 1 to 10 by the evaluator. On files of their own: AlpacaEval 2.0, IFEval-like instructions, exact answers. And
+    multiple choice through lm-eval."""
     prompts: str = "builtin"
-    """JSONL of held-out instructions, or `builtin`."""
+    """JSONL of held-out instructions, or `builtin`; for alpaca, following and exact the benchmark's own file."""
     against: str = "student_0"
     """For pairwise: the round or `teacher` to compare with."""
     sample: Positive | None = None
     """Use at most this many prompts."""
+    repeats: Positive = 1
+    """For graded and alpaca: how often the judge is asked; the mean counts."""
+    judge_prompt: str | None = None
+    """For graded and alpaca: a judge's prompt file of your own."""
+    tasks: dict[str, Annotated[int, Field(ge=0)]] = {}
+    """For choice: lm-eval tasks with their shots; by default the leaderboard's four."""
+    task_files: str | None = None
+    """For choice: a folder of lm-eval task files that need no network."""
+
+    @property
+    def on_held_out(self) -> bool:
+        """Whether its prompts are held-out instructions, which the teacher answers too."""
+        return self.kind in ("pairwise", "held_out_fit", "verified", "graded")
+
+    @model_validator(mode="after")
+    def _has_its_file(self) -> Evaluation:
+        if self.kind in ("alpaca", "following", "exact") and self.prompts == "builtin":
+            raise ValueError(f"{self.kind} needs `prompts`: the benchmark's own file")
+        return self

@@ -96,6 +96,11 @@ def evaluate(
     return found
 
 
+def device() -> str:
+    """Where to run: the accelerator if there is one."""
+    return "cuda" if _import("torch").cuda.is_available() else "cpu"
+
+
 def _task_manager(tasks: Mapping[str, int], task_files: Path | None) -> Any:
     """lm-eval's index of tasks: of the folder alone where that suffices, since indexing thousands takes seconds."""
     manager_of = _import("lm_eval.tasks").TaskManager

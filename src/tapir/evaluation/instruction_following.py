@@ -158,4 +158,4 @@ def _accuracies(results: Sequence[Sequence[bool | None]], missing: int) -> tuple
     """By prompt (Wilson), and by instruction with an interval that keeps a prompt's instructions together."""
     prompts = [told for told in map(_all, results) if told is not None]
     clusters = {i: [float(r) for r in row if r is not None] for i, row in enumerate(results)}
-    return share_estimate(sum(prompts), len(prompts), missing), clustered_mean(clusters, scale=100)
+    return share_estimate(sum(prompts), len(prompts), missing), clustered_mean(clusters, scale=100, bounds=(0, 1))

@@ -68,6 +68,8 @@ class ResultChange:
 @dataclass(frozen=True, slots=True)
 class Differences:
     recipe: dict[str, Change]
+    prompts: dict[str, Change]
+    """Prompt files of which the two runs had different texts, by the hashes in their manifests."""
     manifest: dict[str, Change]
     settings: dict[str, str]
     """Steps that were not made from the same settings and inputs: `differs`, `only a` or `only b`."""
@@ -83,6 +85,7 @@ class Differences:
 
         return {
             "recipe": sides(self.recipe),
+            "prompts": sides(self.prompts),
             "manifest": sides(self.manifest),
             "settings": self.settings,
             "calls": {place: asdict(c) for place, c in self.calls.items()},
@@ -95,9 +98,12 @@ class Differences:
 
 def differences(a: RunDir, b: RunDir) -> Differences:
     """Everything in which two runs differ, and all their results."""
+    made_a, made_b = _json(a.manifest_path), _json(b.manifest_path)
     return Differences(
         recipe=_changes(_recipe(a), _recipe(b)),
-        manifest=_changes(flat(_json(a.manifest_path)), flat(_json(b.manifest_path))),
+        # Names of files hold dots, so these are taken out before the others are flattened.
+        prompts=_changes(made_a.pop("prompts", {}), made_b.pop("prompts", {})),
+        manifest=_changes(flat(made_a), flat(made_b)),
         settings=_settings(a, b),
         calls=_calls(a, b),
         data=_data(a, b),
@@ -189,7 +195,7 @@ def _tables(run: RunDir) -> dict[str, Path]:
 
 def _is_results(table: str) -> bool:
     """Results are compared as results, with their intervals."""
-    return table.endswith("_evaluation")
+    return table.endswith(("_evaluation", "_benchmarks"))
 
 
 def _union(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:

@@ -88,7 +88,7 @@ def _tiles(facts: Facts) -> Iterator[Element]:
     """The last student's numbers, large, with student_0's beside them."""
     if len(facts.students) < 2:
         return
-    for metric, (label, form) in text.METRICS.items():
+    for metric, (label, form) in text.metrics(facts.results).items():
         points = score_points(facts, metric)
         if not points or points[-1].label != facts.students[-1]:
             continue
@@ -213,7 +213,7 @@ def score_points(facts: Facts, metric: str) -> list[Point]:
 
 
 def _panels(facts: Facts) -> Iterator[Element]:
-    for metric, (label, form) in text.METRICS.items():
+    for metric, (label, form) in text.metrics(facts.results).items():
         points = score_points(facts, metric)
         if not points:
             continue

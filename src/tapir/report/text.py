@@ -16,15 +16,31 @@ METRICS = {
     "win_rate": ("win rate against student_0, %", "{:.1f}"),
     "judge_score": ("mean judge score, 1 to 10", "{:.2f}"),
     "nll_per_token": ("NLL per token on the teacher's held-out answers", "{:.3f}"),
+    "grade": ("mean grade of held-out answers, 1 to 10", "{:.2f}"),
+    "alpaca_win_rate": ("AlpacaEval win rate, %", "{:.1f}"),
+    "following_strict": ("verifiable prompts followed strictly, %", "{:.1f}"),
+    "following_loose": ("verifiable prompts followed loosely, %", "{:.1f}"),
+    "exact_accuracy": ("exact answers right, %", "{:.1f}"),
 }
+_IN_WORDS = ("judge_score", "nll_change")
+"""Told in a sentence, or in the table by another row."""
+
+
+def metrics(found: list[Result]) -> dict[str, tuple[str, str]]:
+    """Label and form of every metric that has results: those known here, then lm-eval's tasks by their own names."""
+    others = dict.fromkeys(r.metric for r in found if r.metric not in METRICS and r.metric not in _IN_WORDS)
+    return METRICS | {name: (name, "{:.1f}") for name in others}
 
 
 def results(run: RunDir) -> list[Result]:
     """All results of the run, in the order of rounds."""
     found: list[Result] = []
-    for path in sorted(run.root.glob("round_*/*_evaluation.parquet"), key=lambda p: int(p.parent.name[6:])):
-        place = f"{path.parent.name}/{path.stem}"
-        found += with_bounds(run, place, list(read_rows(path, Result)))
+    paths = [p for table in ("evaluation", "benchmarks") for p in run.root.glob(f"round_*/*_{table}.parquet")]
+    for path in sorted(paths, key=lambda p: (int(p.parent.name[6:]), p.name.endswith("benchmarks.parquet"))):
+        rows = list(read_rows(path, Result))
+        # Benchmarks write their own intervals; what lacks one in an evaluation follows from the run's rows.
+        whole = path.name.endswith("_benchmarks.parquet")
+        found += rows if whole else with_bounds(run, f"{path.parent.name}/{path.stem}", rows)
     return found
 
 
@@ -37,7 +53,7 @@ def table(found: list[Result]) -> list[list[str]]:
     """Before and after: a row a metric, a column a student."""
     names = students(found)
     rows = [["held-out", *names]]
-    for metric, (label, form) in METRICS.items():
+    for metric, (label, form) in metrics(found).items():
         cells = [_cell(found, metric, name, names[-1], form) for name in names]
         if any(cell != "-" for cell in cells):
             rows.append([label, *cells])

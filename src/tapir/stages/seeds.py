@@ -293,7 +293,9 @@ def without_near_duplicates(instructions: list[Instruction], receipt: Receipt) -
 def evaluation_texts(recipe: Recipe) -> list[tuple[str, str, str]]:
     """(set, item, text) of everything the recipe evaluates on, and of the further files it names."""
     found: list[tuple[str, str, str]] = []
-    for source in dict.fromkeys([*(e.prompts for e in recipe.evaluate), *recipe.decontaminate.against]):
+    for source in dict.fromkeys(
+        [*(e.prompts for e in recipe.evaluate if e.kind != "choice"), *recipe.decontaminate.against]
+    ):
         settings = Seeds(source=source, near_duplicates=False)
         pool = load_pool(settings, seed=recipe.seed, receipt=Receipt("held_out"), split="held_out")
         found += [(source, i.id, i.text) for i in pool.instructions]

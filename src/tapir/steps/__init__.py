@@ -3,6 +3,7 @@
 No decisions on rows here (they are `tapir.stages`' and `tapir.curriculum`'s), and no order (that is `pipeline`'s).
 """
 
+from tapir.steps.benchmarks import benchmark
 from tapir.steps.evaluation import evaluate
 from tapir.steps.round_0 import (
     annotate,
@@ -20,6 +21,7 @@ __all__ = [
     "Curriculum",
     "annotate",
     "answer",
+    "benchmark",
     "classify_seeds",
     "enhance",
     "evaluate",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-from tapir.config import Role
+from tapir.config import Evaluation, Role
 from tapir.curriculum.checks import RunProgram, parse_check, score_check
 from tapir.errors import DataError
 from tapir.stages import seeds as seeding
@@ -27,6 +28,12 @@ def plain(part: Any) -> Any:
 def model_mark(session: Session, *roles: Role) -> list[Any]:
     """What of these roles' settings can change rows."""
     return [session.model(role).model_dump(mode="json", exclude=UNIMPORTANT) for role in roles]
+
+
+def held_out_mark(evaluations: Iterable[Evaluation]) -> list[Any]:
+    """What of these evaluations decides which held-out instructions there are, and what is measured on them."""
+    fields = {"kind", "prompts", "against", "sample"}
+    return [e.model_dump(mode="json", include=fields) for e in evaluations if e.on_held_out]
 
 
 def source_mark(source: str) -> Any:

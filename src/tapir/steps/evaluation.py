@@ -11,7 +11,7 @@ from tapir.stages import annotate as annotating
 from tapir.stages import judge as judging
 from tapir.stages import train as training
 from tapir.stages.rescore import Rescored
-from tapir.steps.common import answers_of, earlier, instructions_of, judge_mark, model_mark, plain
+from tapir.steps.common import answers_of, earlier, held_out_mark, instructions_of, judge_mark, model_mark
 from tapir.steps.rescoring import answer_seeds_again, rescore
 from tapir.steps.rounds import Curriculum
 from tapir.store.rundir import Step
@@ -65,8 +65,9 @@ def evaluate(
         step.write(Result, results)
 
     place = f"round_{number}/{'09' if number == 0 else '06'}_evaluation"
-    settings = [[plain(e) for e in recipe.evaluate], *judge_mark(session, "evaluator"), recipe.judge.canary,
-                recipe.seed, model_mark(session, "student")]  # fmt: skip
+    measured = held_out_mark(e for e in recipe.evaluate if e.kind != "graded")
+    settings = [measured, *judge_mark(session, "evaluator"), recipe.judge.canary, recipe.seed,
+                model_mark(session, "student")]  # fmt: skip
     if rescores:
         selected = earlier(session, "round_0/07_hard").receipt() or {}
         settings += [selected.get("fingerprint"), *judge_mark(session, "judge")]

@@ -16,6 +16,7 @@ from tapir.stages import train as training
 from tapir.steps.common import (
     answers_of,
     earlier,
+    held_out_mark,
     instructions_of,
     judge_mark,
     model_mark,
@@ -49,7 +50,7 @@ def gather_seeds(session: Session) -> Step:
         step.write(Instruction, kept)
 
     settings = [recipe.seed, plain(recipe.seeds), source_mark(recipe.seeds.source), plain(recipe.decontaminate),
-                [source_mark(e.prompts) for e in recipe.evaluate]]  # fmt: skip
+                [source_mark(e.prompts) for e in recipe.evaluate if e.kind != "choice"]]  # fmt: skip
     return session.step("round_0/01_seeds", work, version=1, settings=settings)
 
 
@@ -231,7 +232,7 @@ def gather_held_out(session: Session) -> Step:
 
     def work(step: Step, receipt: Receipt) -> None:
         kept: dict[str, Instruction] = {}
-        for evaluation in recipe.evaluate:
+        for evaluation in (e for e in recipe.evaluate if e.on_held_out):
             source = Seeds(source=evaluation.prompts, sample=evaluation.sample, near_duplicates=False)
             account = Receipt("held_out")
             for i in seeding.load_pool(source, seed=recipe.seed, receipt=account, split="held_out").instructions:
@@ -248,6 +249,6 @@ def gather_held_out(session: Session) -> Step:
         step.write(Answer, answers, "answers")
         step.write(Instruction, rows)
 
-    settings = [[plain(e) for e in recipe.evaluate], [source_mark(e.prompts) for e in recipe.evaluate],
+    settings = [held_out_mark(recipe.evaluate), [source_mark(e.prompts) for e in recipe.evaluate if e.on_held_out],
                 model_mark(session, "teacher"), recipe.seed]  # fmt: skip
     return session.step("round_0/08_held_out", work, version=1, settings=settings)

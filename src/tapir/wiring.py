@@ -39,6 +39,7 @@ from tapir.types import Instruction, Receipt
 TOOLS = "tools"
 """Under which single stages and commands count what they spend."""
 WRITING_TEMPERATURE, JUDGING_TEMPERATURE, STUDENT_TEMPERATURE = 0.7, 0.0, 0.5
+REPEATED_JUDGING_TEMPERATURE = 0.7
 SHIPPED = ("quickstart", "small", "openai-teacher", "single-round", "paper-llama2", "paper-qwen1.5-1.8b",
            "paper-qwen1.5-4b", "paper-qwen1.5-7b", "paper-qwen1.5-14b")  # fmt: skip
 
@@ -119,6 +120,11 @@ class Session:
         }[purpose]  # fmt: skip
         temperature = default if model.temperature is None else model.temperature
         return Sampling(temperature, model.top_p, model.max_answer_tokens)
+
+    def judging_temperature(self, role: Role, repeats: int = 1) -> float:
+        """Of this role's verdicts and grades. At 0 a judge repeats itself, so its repeats are asked warm."""
+        temperature = self.sampling(role, "judging").temperature
+        return REPEATED_JUDGING_TEMPERATURE if repeats > 1 and temperature == 0 else temperature
 
     def caller(self, role: Role) -> Asks:
         """The live model of a role; roles with equal settings share one."""

@@ -21,10 +21,7 @@ from tapir.stages import train as training
 from tapir.steps.common import answers_of, instructions_of, model_mark, plain, source_mark
 from tapir.store.rundir import Step
 from tapir.types import Instruction, Receipt, Result
-from tapir.wiring import JUDGING_TEMPERATURE, Session
-
-REPEATED_JUDGING_TEMPERATURE = 0.7
-"""At 0 a judge repeats itself, and its repeats would show no noise."""
+from tapir.wiring import Session
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,10 +152,8 @@ def _graded(bench: Bench, asked: Evaluation) -> list[Result]:
 
 
 def _grading(session: Session, repeats: int) -> Sampling:
-    model = session.model("evaluator")
-    temperature = JUDGING_TEMPERATURE if model.temperature is None else model.temperature
-    warm = REPEATED_JUDGING_TEMPERATURE if repeats > 1 and temperature == 0 else temperature
-    return Sampling(warm, model.top_p, mt_bench_live.GRADE_TOKENS)
+    temperature = session.judging_temperature("evaluator", repeats)
+    return Sampling(temperature, session.model("evaluator").top_p, mt_bench_live.GRADE_TOKENS)
 
 
 def _following(bench: Bench, asked: Evaluation) -> list[Result]:

@@ -29,12 +29,10 @@ from tapir.stages import judge as judging
 from tapir.store.rundir import RunDir
 from tapir.trust import pairs_of, require_trust_in
 from tapir.types import Answer, Instruction, Receipt, Verdict
-from tapir.wiring import JUDGING_TEMPERATURE, STUDENT_TEMPERATURE, Session, load_recipe, open_tools
+from tapir.wiring import STUDENT_TEMPERATURE, Session, load_recipe, open_tools
 
 STAGE = "evaluation"
 """As in a run: `budget.per_stage.evaluation` caps both."""
-REPEATED_JUDGING_TEMPERATURE = 0.7
-"""At 0 a judge repeats itself, and its repeats would show no noise."""
 
 
 @dataclass
@@ -118,9 +116,7 @@ class Bench:
     def judging(self, max_tokens: int | None = None) -> Sampling:
         """How the judge's replies are drawn."""
         model = self.session.model("evaluator")
-        own = JUDGING_TEMPERATURE if model.temperature is None else model.temperature
-        if self.asked.repeats > 1 and own == 0:
-            own = REPEATED_JUDGING_TEMPERATURE
+        own = self.session.judging_temperature("evaluator", self.asked.repeats)
         temperature = own if self.asked.judge_temperature is None else self.asked.judge_temperature
         return self.judged_with(Sampling(temperature, model.top_p, max_tokens or model.max_answer_tokens))
 

@@ -30,8 +30,10 @@ def lazy_group(commands: Mapping[str, str]) -> type[TyperGroup]:
 def _load(module_name: str, command: str) -> Any:
     module = importlib.import_module(f"tapir.cli.{module_name}")
     if hasattr(module, "app"):
-        # `get_command` would add options that install shell completion.
-        return typer.main.get_group(module.app)
+        # `get_command` would add options that install shell completion; the help names a group by its own name.
+        group = typer.main.get_group(module.app)
+        group.name = command
+        return group
     app = typer.Typer()
     module.register(app)
     return typer.main.get_group(app).commands[command]

@@ -42,6 +42,8 @@ class Bench:
     session: Session
     asked: Asked
     contenders: list[Who]
+    recipe: Recipe | None = None
+    """The one given, or the run's; None where there is only the default around a judge."""
     models: dict[str, str] = field(default_factory=lambda: dict[str, str]())
     """For the result: what answered, by name."""
     hashes: dict[str, str] = field(default_factory=lambda: dict[str, str]())
@@ -101,7 +103,7 @@ class Bench:
             if not found:
                 raise DataError("the prompts have no reference answers; say whom to compare with")
             return next((p.author for p in prompts if p.author), "reference"), found
-        who = read_who(text, self.session.recipe, self.asked.key_env)
+        who = read_who(text, self.recipe, self.asked.key_env)
         taken = {w.name for w in self.contenders}
         who = replace(who, name=text) if who.name in taken else who
         require_trust_in(pairs_of([who.model] if who.model else []), "this evaluation", confirmed=self.asked.trust)
@@ -193,13 +195,13 @@ def open_bench(asked: Asked, *, judged: bool = True) -> Generator[Bench]:
     judge = read_who(asked.judge, recipe, asked.judge_key_env).model if asked.judge else None
     if judged and recipe is None and judge is None:
         raise RecipeError("say who judges with --judge, or give a --recipe with an evaluator")
-    recipe = _with_judge(recipe, judge, asked.sets)
-    asking = [w.model for w in contenders if w.model] + ([recipe.models.resolved("evaluator")] if judged else [])
+    used = _with_judge(recipe, judge, asked.sets)
+    asking = [w.model for w in contenders if w.model] + ([used.models.resolved("evaluator")] if judged else [])
     require_trust_in(pairs_of(asking), "this evaluation", confirmed=asked.trust)
-    root = run.root if run is not None and asked.recipe is None else Path(recipe.name)
-    with open_tools(recipe, root) as session:
+    root = run.root if run is not None and asked.recipe is None else Path(used.name)
+    with open_tools(used, root) as session:
         session.progress = TerminalProgress()
-        yield Bench(session, asked, contenders)
+        yield Bench(session, asked, contenders, recipe)
         usage = session.usage
         cost = f", {usage.cost_usd:.4f} USD" if usage.cost_usd else ""
         print(f"{usage.calls} calls, {usage.cached} from the ledger{cost}", file=sys.stderr)

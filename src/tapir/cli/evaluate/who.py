@@ -39,12 +39,12 @@ def read_who(text: str, recipe: Recipe | None = None, key_env: str | None = None
     if text.startswith(("http://", "https://")):
         return _endpoint(text, key_env)
     if found := _STUDENT.fullmatch(text):
-        return _student(open_run(found["run"]), int(found["round"]), recipe)
+        return _student(open_run(found["run"]), int(found["round"]))
     if path.suffix in _ANSWER_FILES and path.is_file():
         return Who(path.name.split(".")[0], stored=path)
     if RunDir(path).manifest_path.exists():
         run = open_run(path)
-        return _student(run, _last_round(run), recipe)
+        return _student(run, _last_round(run))
     for role in ROLES:
         if text == role:
             if recipe is None:
@@ -73,13 +73,13 @@ def _last_round(run: RunDir) -> int:
     return max(rounds)
 
 
-def _student(run: RunDir, number: int, recipe: Recipe | None) -> Who:
-    """A round's student, asked as the run's own recipe asks it unless another one is given."""
+def _student(run: RunDir, number: int) -> Who:
+    """A round's student, asked as its own run asks it, whatever recipe the judge comes from: with its template."""
     folder = next((p for p in run.root.glob(f"round_{number}/*_student_{number}") if p.is_dir()), None)
     if folder is None:
         raise DataError(f"{run.root}: there is no student_{number}; `tapir status {run.root}` shows what is done")
-    own = recipe or load_recipe(run.recipe_path)
-    return Who(f"student_{number}", _local(str(weights_of(folder)), own), run=run)
+    recipe = load_recipe(run.recipe_path)
+    return Who(f"student_{number}", _local(str(weights_of(folder)), recipe), run=run)
 
 
 def _local(folder: str, recipe: Recipe | None) -> Model:

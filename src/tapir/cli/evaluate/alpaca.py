@@ -124,9 +124,10 @@ def _live(
             if p.instruction.id in mine and p.instruction.id in theirs
         ]
         scored, rows = _judged(bench, pairs, who.name, name, len(questions))
-        if write is not None:
-            write_jsonl(write, (a.to_json() for times in rows for a in times))
         merged = alpaca_eval.mean_annotations(rows)
+        if write is not None:
+            # The means over repeats: scored again, the file gives the same numbers.
+            write_jsonl(write, (a.to_json() for a in merged))
         note = scored[0].note
         found = alpaca_eval.score(merged, expected=len(questions), note=note)
         source = bench.stamp(

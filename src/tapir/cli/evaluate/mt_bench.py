@@ -171,9 +171,11 @@ def graded(
         )
         for repeat in range(how.repeats)
     ]
+    merged = live.mean_judgments(times)
     if write is not None:
-        write_jsonl(write, (j.to_json() for rows in times for j in rows))
-    found = mt_bench.score_judgments(live.mean_judgments(times), questions)
+        # The means over repeats: scored again, the file gives the same numbers.
+        write_jsonl(write, (j.to_json() for j in merged))
+    found = mt_bench.score_judgments(merged, questions)
     source = bench.stamp(
         benchmark, found.n, found.missing, (q.id for q in questions), inputs, how.template or shipped("grade")
     )

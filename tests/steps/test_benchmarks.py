@@ -99,7 +99,7 @@ def test_every_benchmark_gives_its_results_and_counts_what_is_missing(
     harmed = found["student_1", "mine, 3 shots, %"]
     assert (harmed.value, harmed.against) == (40.0, "student_0")
     assert "a drop of more than two standard errors" in harmed.sentence
-    rows = {row[0]: row[1:] for row in table(session.run)}
+    rows = {row[0]: row[1:] for row in table(results(session.run))}
     assert rows["mine, 3 shots, %"] == ["60.0 (55.0 to 65.0)", "40.0 (35.0 to 45.0)"]
 
 

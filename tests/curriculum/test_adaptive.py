@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
-from tapir.curriculum.adaptive import Noise, interval, jaccard, needs_another_look, pooled_noise, savings
+from tapir.curriculum.adaptive import (
+    Noise,
+    interval,
+    jaccard,
+    needs_another_look,
+    overlap_of_a_repeat,
+    pooled_noise,
+    savings,
+)
 from tapir.curriculum.difficulty import PairVotes
 from tapir.errors import DataError
 
@@ -52,3 +62,18 @@ def test_savings_count_calls_beside_full_judging() -> None:
 def test_overlap_of_sets() -> None:
     assert jaccard({"a", "b"}, {"b", "c"}) == pytest.approx(1 / 3)
     assert jaccard(set(), set()) == 1.0
+
+
+def test_judging_without_noise_repeats_itself_and_with_noise_a_row_at_delta_is_a_coin():
+    pairs = {"hard": _votes(5, 5, 5), "easy": _votes(0, 0, 0), "near": _votes(2.1, 2.1, 2.1)}
+    assert overlap_of_a_repeat(pairs, 2.0, Noise(0, 0), random.Random(1)) == 1.0
+    # Noise of a tenth: `hard` and `easy` stay, `near` leaves in its share of repeats; overlap is then 1/2.
+    # SE = 0.5 * sqrt(2 * 0.01 / 3) = 0.0408, of a difference 0.0577: near falls below with P(z < -1.73) = 0.042.
+    found = overlap_of_a_repeat(pairs, 2.0, Noise(0.01, 0.01), random.Random(1), draws=20_000)
+    assert found == pytest.approx(1 - 0.042 / 2, abs=0.003)
+
+
+def _votes(*gaps: float) -> PairVotes:
+    votes = PairVotes("mfd")
+    votes.student_first, votes.teacher_first = list(gaps), list(gaps)
+    return votes

@@ -283,6 +283,7 @@ def test_second_looks_go_only_to_pairs_near_delta():
     assert told["votes"] == sum(v.scored for v in verdicts)
     assert told["votes_saved"] == 420 - told["votes"] > 0
     votes = {i: sum(v.instruction_id == i for v in verdicts) for i in {v.instruction_id for v in verdicts}}
+    assert 0 < told["pilot_overlap_of_full_with_its_repeat"] <= 1
     looked_again = [p.instruction.text.split()[0] for p in pairs if votes[p.instruction.id] > 2]
     assert len(looked_again) > 20
     # The pilot is judged in full; every other clear pair keeps one vote an order.

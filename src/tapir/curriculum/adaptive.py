@@ -7,6 +7,7 @@ business. The order is a fixed effect and no noise, so variances are taken withi
 from __future__ import annotations
 
 import math
+import random
 import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from tapir.errors import DataError
 Z = 1.645
 """A 90 % interval: in `benchmarks/adaptive_judging.py` a wider one costs calls and hardly adds overlap."""
 
+REPEATS = 200
+"""Simulated repeats of a judging."""
 OWN_VARIANCE_FROM = 3
 """Votes per order from which a pair's own variance is used instead of the pilot's."""
 
@@ -68,6 +71,23 @@ def needs_another_look(
             if low <= delta <= high:
                 asked.append(name)
     return asked
+
+
+def overlap_of_a_repeat(
+    pairs: Mapping[str, PairVotes], delta: float, noise: Noise, rng: random.Random, draws: int = REPEATS
+) -> float:
+    """The overlap to expect between the hard set of this judging and that of its own repeat, as many votes again.
+
+    What adaptive judging loses is to be held against this. Two judgings differ by the noise of both, hence the 2.
+    """
+    means = {n: (statistics.fmean(v.student_first) + statistics.fmean(v.teacher_first)) / 2 for n, v in pairs.items()}
+    spread = {
+        n: math.sqrt(2) * standard_error(noise.student_first, noise.teacher_first, len(v.student_first))
+        for n, v in pairs.items()
+    }
+    hard = {n for n, mean in means.items() if mean > delta}
+    repeats = ({n for n, mean in means.items() if mean + rng.gauss(0, spread[n]) > delta} for _ in range(draws))
+    return statistics.fmean(jaccard(hard, again) for again in repeats)
 
 
 @dataclass(frozen=True, slots=True)

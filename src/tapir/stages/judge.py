@@ -14,7 +14,14 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from tapir.config import Count, Quantile
-from tapir.curriculum.adaptive import Noise, jaccard, needs_another_look, pooled_noise, savings
+from tapir.curriculum.adaptive import (
+    Noise,
+    jaccard,
+    needs_another_look,
+    overlap_of_a_repeat,
+    pooled_noise,
+    savings,
+)
 from tapir.curriculum.checks import RunProgram, parse_check, score_check, verified_score
 from tapir.curriculum.difficulty import PairVotes, difficulties, select_hard, threshold, votes_by_pair
 from tapir.errors import DataError
@@ -200,10 +207,14 @@ def _judge_adaptively(pairs: list[Pair], votes: _Votes, delta: float | Quantile 
             rows = [named[n] for n in again if len(seen[n].student_first) == asked]
             votes.ask(rows, range(asked, asked + 1))
     told = savings(seen, full)
+    complete = {n: v for n, v in _by_name(pilot, votes).items() if len(v.student_first) == full and v.scored}
     votes.receipt.notes["adaptive"] = {
         "pilot_pairs": len(pilot), "votes": told.calls, "votes_of_full_judging": told.full_calls,
         "votes_saved": told.full_calls - told.calls, "share": round(told.share, 4), "delta": limit,
-        "pilot_overlap_with_full": _pilot_overlap(_by_name(pilot, votes), limit, noise, full),
+        "pilot_overlap_with_full": _pilot_overlap(complete, limit, noise, full),
+        "pilot_overlap_of_full_with_its_repeat": round(
+            overlap_of_a_repeat(complete, limit, noise, random.Random(votes.plan.seed)), 4
+        ),
     }  # fmt: skip
 
 
@@ -222,9 +233,8 @@ def _limit(pairs: list[Pair], votes: _Votes, delta: float | Quantile | Count) ->
     return threshold(difficulties(v for p in pairs for v in votes.of(p)), delta)
 
 
-def _pilot_overlap(pilot: dict[str, PairVotes], delta: float, noise: Noise, full: int) -> float:
+def _pilot_overlap(complete: dict[str, PairVotes], delta: float, noise: Noise, full: int) -> float:
     """Jaccard overlap of the hard sets, full judging and adaptive judging, replayed on the pilot's own votes."""
-    complete = {name: votes for name, votes in pilot.items() if len(votes.student_first) == full and votes.scored}
     seen = {name: _first(votes, 1) for name, votes in complete.items()}
     while again := needs_another_look(seen, delta, noise, max_votes=full):
         for name in again:

@@ -121,9 +121,9 @@ def test_the_progress_hears_how_many_calls_are_to_come(tmp_path: Path):
             self.expected += calls
 
     recipe = load_recipe(prepare(tmp_path / "files"), [f"ledger.path={tmp_path / 'ledger.sqlite'}"])
-    with open_session(recipe, tmp_path / "run", progress=Hears()) as session:
+    with open_session(recipe, tmp_path / "run", progress=(hears := Hears())) as session:
         from tapir.types import Instruction
 
         rows = [Instruction(f"question {n}") for n in range(7)]
         list(session.caller("teacher").run(requests_for(rows, session.sampling("teacher", "writing")), stage="answer"))
-        assert session.progress.expected == 7
+        assert hears.expected == 7

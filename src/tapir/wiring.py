@@ -30,6 +30,7 @@ from tapir.models.limits import Throttle
 from tapir.sandbox import run_program
 from tapir.stages.judge import Asking, JudgePlan
 from tapir.stages.seeds import evaluation_texts
+from tapir.store.progress import ProgressFile
 from tapir.store.rundir import RunDir, Step, fingerprint, write_json, write_text
 from tapir.tasks import Taxonomy, load_taxonomy
 from tapir.training.resident import Resident
@@ -78,6 +79,55 @@ class Progress:
     def trained(self, step: StepLog) -> None: ...
 
     def fetching(self, done_bytes: int, total_bytes: int, what: str) -> None: ...
+
+
+class Noted(Progress):
+    """Passes everything on, and keeps the run's `progress.json` for those who look from outside."""
+
+    def __init__(self, told: Progress, file: ProgressFile) -> None:
+        self._told, self._file = told, file
+
+    def start(self, place: str, total: int | None) -> None:
+        self._file.start(place, total)
+        self._told.start(place, total)
+
+    def expect(self, calls: int) -> None:
+        self._file.expect(calls)
+        self._told.expect(calls)
+
+    def call(self, reply: Reply, usage: Usage) -> None:
+        self._file.update(
+            done=usage.calls + usage.cached,
+            calls=usage.calls,
+            cached=usage.cached,
+            failed=sum(usage.failed.values()),
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+            cost_usd=usage.cost_usd,
+        )
+        self._told.call(reply, usage)
+
+    def advance(self, done: int, note: str = "") -> None:
+        self._file.update(done=done, note=note)
+        self._told.advance(done, note)
+
+    def trained(self, step: StepLog) -> None:
+        self._file.update(done=step.step, total=step.steps, note=f"training, loss {step.loss:.3f}")
+        self._told.trained(step)
+
+    def finish(self, place: str, receipt: dict[str, Any], *, fresh: bool) -> None:
+        self._told.finish(place, receipt, fresh=fresh)
+
+    def say(self, line: str) -> None:
+        self._told.say(line)
+
+    def show(self, example: str) -> None:
+        self._told.show(example)
+
+    def fetching(self, done_bytes: int, total_bytes: int, what: str) -> None:
+        megabytes = f"{done_bytes / 1e6:.0f} of {total_bytes / 1e6:.0f} MB"
+        self._file.update(note=f"fetching {what} weights, {megabytes}")
+        self._told.fetching(done_bytes, total_bytes, what)
 
 
 class StoppedHere(Exception):
@@ -312,13 +362,16 @@ def open_session(
     """A session that is the only writer of a run directory; its recipe and manifest are written there."""
     run = RunDir(root)
     with run.writing(), open_ledger(recipe) as ledger:
-        session = Session(recipe, run, ledger, progress or Progress(), until, run_id=run.identity())
+        live = ProgressFile(root)
+        told = Noted(progress or Progress(), live)
+        session = Session(recipe, run, ledger, told, until, run_id=run.identity())
         text = yaml.safe_dump(recipe.model_dump(mode="json", exclude_defaults=True), sort_keys=False)
         write_text(run.recipe_path, text)
         write_json(run.manifest_path, {**manifest(recipe, source), "run_id": session.run_id})
         try:
             yield session
         finally:
+            live.end()
             session.close_models()
 
 

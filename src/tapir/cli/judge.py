@@ -19,6 +19,7 @@ from tapir.config import Role
 from tapir.curriculum.trust import GoldReport, gold_report
 from tapir.errors import DataError, RecipeError
 from tapir.report.judge import SECOND, SEED, keep_agreement, run_trust, trust_json, trust_lines
+from tapir.report.marked import marked_report
 from tapir.stages import judge as judging
 from tapir.stages.gold import gold_rows, read_gold
 from tapir.store.rundir import RunDir, open_run
@@ -84,15 +85,15 @@ def _verdicts(session: Session, role: Role, pairs: list[judging.Pair], stage: st
 
 
 def print_trust(path: Path, gold: Path | None, *, as_json: bool, trust: bool) -> None:
-    """The trust report of a run; with `gold` its judge is asked about those pairs first."""
+    """The trust report of a run, people's marks included; with `gold` its judge is asked about those pairs first."""
     run = open_run(path)
     if gold is not None:
         keep_agreement(run, _gold_report(run, gold, trust=trust))
-    found = run_trust(run)
+    found, marked = run_trust(run), marked_report(run)
     if as_json:
-        print(json.dumps(trust_json(found), ensure_ascii=False, indent=2))
+        print(json.dumps(trust_json(found, marked), ensure_ascii=False, indent=2))
         return
-    for line in trust_lines(found):
+    for line in trust_lines(found, marked):
         print(printable(line))
 
 

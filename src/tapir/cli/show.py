@@ -7,22 +7,21 @@ have an instruction's id but neither its task nor its MFD get both as columns, s
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
 import duckdb
 import pyarrow as pa
-import pyarrow.compute as pc
 import typer
 
 from tapir.cli.terminal import printable
 from tapir.cli.window import say, show_table, window
 from tapir.errors import DataError
+from tapir.report.life import OWN_COLUMNS, life
+from tapir.store.rundir import RunDir
 from tapir.store.tables import read_plain
 
-OWN_TABLES = ("instruction_id", "id", "parent_id")
 POOL, SCORED = "round_0/02_classified.parquet", "round_0/07_hard.all.parquet"
 NARROW, WIDE = 60, 120
 """Characters of one cell in a table, and in a list of fields."""
@@ -70,7 +69,7 @@ def _print_fields(rows: list[dict[str, Any]]) -> None:
 def _print_table(rows: list[dict[str, Any]]) -> None:
     """What is empty in every row is left out, and texts are cut: the window is narrow."""
     names = sorted(
-        (n for n in rows[0] if any(row[n] not in (None, "", []) for row in rows)), key=lambda n: n not in OWN_TABLES
+        (n for n in rows[0] if any(row[n] not in (None, "", []) for row in rows)), key=lambda n: n not in OWN_COLUMNS
     )
     words = {k for k, n in enumerate(names) if any(not isinstance(row[n], int | float | None) for row in rows)}
     show_table(names, [[_short(row[n], NARROW) for n in names] for row in rows], words=words)
@@ -173,31 +172,18 @@ def _print_life(wanted: str, run: Path, *, as_json: bool) -> None:
     """Every row of the run that is about this instruction, in the order of the steps."""
     found = False
     at = window()
-    for place, row in _life(wanted, run):
+    for event in life(RunDir(run), wanted):
+        place, row = event.place, event.row
         found = True
         if as_json:
             print(json.dumps({"place": place, **row}, ensure_ascii=True, default=str))
             continue
         print(printable(place))
         for name, value in row.items():
-            if value not in (None, "", [], False) and name not in OWN_TABLES:
+            if value not in (None, "", [], False) and name not in OWN_COLUMNS:
                 say(f"    {name:<16} {_short(value, 400)}", at)
     if not found:
         raise DataError(f"{run}: no row is about {wanted!r}; give an id, or more of it, and the run with --run")
-
-
-def _life(wanted: str, run: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    for path in sorted(run.glob("round_*/*.parquet"), key=lambda p: (int(p.parent.name[6:]), p.name)):
-        table = _lazily(path)
-        keys = [n for n in OWN_TABLES if n in table.schema.names]
-        if not keys:
-            continue
-        about: Any = [pc.starts_with(pc.field(n), wanted) for n in keys]  # pyright: ignore[reportAttributeAccessIssue]
-        chosen = about[0]
-        for other in about[1:]:
-            chosen = chosen | other
-        for row in table.to_table(filter=chosen).to_pylist():
-            yield str(path.relative_to(run)).removesuffix(".parquet"), row
 
 
 def _short(value: Any, widest: int) -> str:

@@ -32,6 +32,7 @@ from tapir.curriculum.trust import (
     trust_report,
 )
 from tapir.errors import DataError
+from tapir.report.marked import MarkedReport
 from tapir.stages.rescore import Rescored
 from tapir.store.rundir import RunDir, write_json
 from tapir.store.tables import read_rows
@@ -158,7 +159,7 @@ def _sections(
         yield Section(judge, name, against, trust_report(rows, lengths))
 
 
-def trust_json(found: RunTrust) -> dict[str, Any]:
+def trust_json(found: RunTrust, marked: MarkedReport | None = None) -> dict[str, Any]:
     """The whole trust report as data."""
     return {
         "sections": [_section_json(s) for s in found.sections],
@@ -166,6 +167,7 @@ def trust_json(found: RunTrust) -> dict[str, Any]:
         "second_judge": asdict(found.second) if found.second else None,
         "rescored": distributions(found.rescored),
         "gold": asdict(found.gold) if found.gold else None,
+        "marks": asdict(marked) if marked else None,
     }
 
 
@@ -180,7 +182,7 @@ def _section_json(section: Section) -> dict[str, Any]:
     return plain
 
 
-def trust_lines(found: RunTrust) -> Iterator[str]:
+def trust_lines(found: RunTrust, marked: MarkedReport | None = None) -> Iterator[str]:
     """The trust report for a terminal."""
     if not found.sections:
         yield "no pair of this run was judged: its verdicts come from checks, or difficulty needs no judge"
@@ -193,6 +195,10 @@ def trust_lines(found: RunTrust) -> Iterator[str]:
     yield from rescored_lines(found.rescored)
     if found.gold is not None:
         yield from gold_lines(found.gold)
+    if marked is not None:
+        people = "one person" if marked.people == 1 else f"{marked.people} people"
+        yield f"marks of {people} on this run's own pairs, {marked.blind} of them made blind:"
+        yield from gold_lines(marked.agreement)
 
 
 def _section_lines(trust: TrustReport) -> Iterator[str]:

@@ -15,7 +15,7 @@ from tapir.curriculum.difficulty import votes_by_pair
 from tapir.curriculum.trust import GoldRow, Winner
 from tapir.errors import DataError
 from tapir.store.tables import read_plain
-from tapir.types import Instruction, Verdict
+from tapir.types import Instruction, Verdict, content_id
 
 LABELS: dict[str, Winner] = {
     "1": "1", "answer_1": "1", "a": "1", "model_a": "1",
@@ -35,6 +35,11 @@ class GoldPair:
     answer_1: str
     answer_2: str
     label: Winner
+
+
+def pair_mark(answer_1: str, answer_2: str) -> str:
+    """Stands for these two texts in this order: what a person said of them holds for no others."""
+    return content_id(answer_1, answer_2)
 
 
 def read_gold(path: Path) -> list[GoldPair]:

@@ -24,6 +24,7 @@ from tapir.steps.common import (
     plain,
     source_mark,
 )
+from tapir.steps.judgement import HELD_OUT, POOL, corrections, without_wrong, wrong_verdicts
 from tapir.store.rundir import Step
 from tapir.types import Answer, Difficulty, Instruction, Receipt, Verdict
 from tapir.wiring import Session
@@ -57,9 +58,10 @@ def gather_seeds(session: Session) -> Step:
 def classify_seeds(session: Session, seeds: Step) -> Step:
     """Every instruction of D with its task type, before anything is judged."""
     recipe = session.recipe
+    marked = corrections(session, POOL)
 
     def work(step: Step, receipt: Receipt) -> None:
-        instructions = instructions_of(seeds)
+        instructions = marked.keep(instructions_of(seeds), receipt)
         if recipe.classify.by == "keep":
             rows = classifying.keep_labels(instructions, session.taxonomy, receipt=receipt)
         else:
@@ -72,14 +74,15 @@ def classify_seeds(session: Session, seeds: Step) -> Step:
                 retries=recipe.classify.retries,
                 receipt=receipt,
             )
-        step.write(Instruction, rows)
+        step.write(Instruction, marked.label(rows, receipt))
 
     settings = [
         plain(recipe.classify),
         recipe.taxonomy and source_mark(recipe.taxonomy),
         model_mark(session, "teacher"),
+        *marked.settings,
     ]
-    return session.step("round_0/02_classified", work, version=1, settings=settings, after=[seeds])
+    return session.step(POOL, work, version=1, settings=settings, after=[seeds])
 
 
 def annotate(session: Session, seeds: Step, pool: Step) -> Step:
@@ -182,11 +185,13 @@ def judge_attempts(session: Session, pool: Step, answers: Step, attempts: Step) 
 
 def select_hard_seeds(session: Session, pool: Step, verdicts: Step) -> Step:
     """D_S: the seeds above δ; all difficulties are kept beside them."""
+    wrong = wrong_verdicts(session)
 
     def work(step: Step, receipt: Receipt) -> None:
         delta = session.recipe.difficulty.delta
         if session.recipe.difficulty.kind == "mfd":
-            found, hard = selecting.select(verdicts.read(Verdict), delta, receipt=receipt)
+            judged = without_wrong(session, verdicts.read(Verdict), wrong, receipt)
+            found, hard = selecting.select(judged, delta, receipt=receipt)
         else:
             found, hard = selecting.select_rows(_unjudged(session, pool, receipt), delta, receipt=receipt)
         task = {i.id: i.task for i in instructions_of(pool)}
@@ -197,7 +202,8 @@ def select_hard_seeds(session: Session, pool: Step, verdicts: Step) -> Step:
     settings = plain(session.recipe.difficulty)
     if settings["kind"] != "verifier":
         del settings["answers"]
-    return session.step("round_0/07_hard", work, version=1, settings=[settings], after=[verdicts])
+    marked = [["marked wrong", sorted(wrong.items())]] if wrong else []
+    return session.step("round_0/07_hard", work, version=1, settings=[settings, *marked], after=[verdicts])
 
 
 def _unjudged(session: Session, pool: Step, receipt: Receipt) -> list[Difficulty]:
@@ -229,6 +235,7 @@ def _unjudged(session: Session, pool: Step, receipt: Receipt) -> list[Difficulty
 def gather_held_out(session: Session) -> Step:
     """Held-out instructions of the recipe's own evaluations, with the teacher's direct answers."""
     recipe = session.recipe
+    marked = corrections(session, HELD_OUT)
 
     def work(step: Step, receipt: Receipt) -> None:
         kept: dict[str, Instruction] = {}
@@ -237,7 +244,7 @@ def gather_held_out(session: Session) -> Step:
             account = Receipt("held_out")
             for i in seeding.load_pool(source, seed=recipe.seed, receipt=account, split="held_out").instructions:
                 kept.setdefault(i.id, i)
-        rows = list(kept.values())
+        rows = marked.keep(kept.values(), receipt)
         answers = annotating.answer_as_teacher(
             rows,
             session.caller("teacher"),
@@ -247,8 +254,8 @@ def gather_held_out(session: Session) -> Step:
             keep_wrong=True,
         )
         step.write(Answer, answers, "answers")
-        step.write(Instruction, rows)
+        step.write(Instruction, marked.label(rows, receipt))
 
     settings = [held_out_mark(recipe.evaluate), [source_mark(e.prompts) for e in recipe.evaluate if e.on_held_out],
-                model_mark(session, "teacher"), recipe.seed]  # fmt: skip
-    return session.step("round_0/08_held_out", work, version=1, settings=settings)
+                model_mark(session, "teacher"), recipe.seed, *marked.settings]  # fmt: skip
+    return session.step(HELD_OUT, work, version=1, settings=settings)

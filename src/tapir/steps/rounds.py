@@ -14,6 +14,7 @@ from tapir.stages import refine as refining
 from tapir.stages import train as training
 from tapir.stages.rescore import Rescored, mastered
 from tapir.steps.common import answers_of, instructions_of, model_mark, passes_in, plain
+from tapir.steps.judgement import DROPPED, corrections
 from tapir.store.rundir import Step
 from tapir.types import Answer, Difficulty, Example, Instruction, Receipt, Refinement, Rejection, RoundPlan
 from tapir.wiring import Session
@@ -81,14 +82,21 @@ def grown_from(
 ) -> list[Instruction]:
     """New instructions by the recipe's settings; `known` is what they must differ from."""
     recipe = session.recipe
-    return expanding.expand(
+    hygiene = Hygiene(known, session.contamination())
+    marked = corrections(session, f"round_{number}/01_expanded")
+
+    def refuses(child: Instruction, parent: Instruction) -> str | None:
+        # Refused rather than taken out afterwards, so that another one is written in its place.
+        return DROPPED if child.id in marked.dropped else hygiene.refuses(child, parent)
+
+    taken = expanding.expand(
         wanted,
         parents,
         difficulty,
         session.caller("teacher"),
         session.taxonomy,
         replace(session.sampling("teacher", "writing"), temperature=session.writing_temperature()),
-        refuses=Hygiene(known, session.contamination()).refuses,
+        refuses=refuses,
         per_seed=recipe.expand.per_seed,
         max_tries=recipe.expand.max_tries,
         round=number,
@@ -96,6 +104,7 @@ def grown_from(
         rejections=rejections,
         receipt=receipt,
     )
+    return list(marked.label(taken, receipt))
 
 
 def expand(session: Session, number: int, curriculum: Curriculum) -> None:
@@ -113,10 +122,10 @@ def expand(session: Session, number: int, curriculum: Curriculum) -> None:
         step.write(Rejection, rejections, "rejected")
         step.write(Instruction, taken)
 
-    settings = [plain(recipe.expand), plain(recipe.mix), plain(recipe.curriculum), recipe.seed, number,
-                model_mark(session, "teacher")]  # fmt: skip
-    after = [curriculum.pool, curriculum.answers, curriculum.hard, *curriculum.expanded, *curriculum.rescored]
     place = f"round_{number}/01_expanded"
+    settings = [plain(recipe.expand), plain(recipe.mix), plain(recipe.curriculum), recipe.seed, number,
+                model_mark(session, "teacher"), *corrections(session, place).settings]  # fmt: skip
+    after = [curriculum.pool, curriculum.answers, curriculum.hard, *curriculum.expanded, *curriculum.rescored]
     curriculum.expanded.append(session.step(place, work, version=1, settings=settings, after=after))
 
 

@@ -78,6 +78,11 @@ class ProgressFile:
         self._now = StageProgress(place, os.getpid(), at, at, total=total)
         self._write(at)
 
+    def expect(self, calls: int) -> None:
+        """So many calls more are to come in this stage."""
+        if self._now is not None:
+            self.update(total=(self._now.total or 0) + calls)
+
     def update(self, **changes: int | float | str | None) -> None:
         """Take in what changed; it is written at most every `EVERY_S`."""
         if self._now is None:

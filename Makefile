@@ -9,20 +9,20 @@ TEACHER_ARGS := $(if $(TEACHER_URL),--set models.teacher.kind=openai --set model
 	--set models.teacher.model=$(TEACHER_MODEL) --set models.judge.structured=auto --trust)
 LIVE_ARGS := $(if $(LIVE),--set ledger.recordings=[])
 
-.PHONY: install install-dev quickstart small test test-slow check lint types imports twice record clean
+.PHONY: install install-dev browser quickstart small test test-slow check lint types imports twice record clean
 
 install: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	@echo "installing tapir and what it needs into $(VENV) (a few minutes the first time)"
-	$(PIP) install -e '.[local]'
+	$(PIP) install -e '.[local,studio]'
 	@touch $@
 
 install-dev: $(VENV)/.installed-dev
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(PIP) install -e '.[local,eval,dev]'
+	$(PIP) install -e '.[local,eval,studio,dev]'
 	@touch $@
 
 quickstart: install
@@ -38,7 +38,11 @@ twice: install
 record: install
 	$(BIN)/python scripts/record.py
 
-test: install-dev
+# Debian's Chromium where it may be installed; the tests marked `browser` are skipped where it cannot.
+browser:
+	@scripts/install_browser.sh
+
+test: install-dev browser
 	$(BIN)/python -m pytest -n 2
 
 test-slow: install-dev

@@ -25,6 +25,7 @@ COMMANDS = {
     "diff": "diff",
     "judge": "judge",
     "show": "show",
+    "studio": "studio",
     "chat": "chat",
     "export": "export",
     "evaluate": "evaluate",

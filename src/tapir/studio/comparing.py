@@ -1,0 +1,99 @@
+"""Two runs beside each other; what counts as a difference is `report.differences`'."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from tapir.report.differences import Differences, ResultChange, differences, label
+from tapir.report.markup import Child, Element, el, foreign, table
+from tapir.studio.frame import labelled, options, place_name, run_url
+from tapir.studio.runs import View
+from tapir.types import Result
+
+MOST_ROWS = 200_000
+"""Tables are compared row by row, in this process: larger runs leave that to `tapir diff`."""
+SHOWN = 5
+
+
+def compare_page(views: Mapping[str, View], asked: Mapping[str, str]) -> list[Element]:
+    """Choose two runs, and see in what they differ."""
+    a, b = asked.get("a", ""), asked.get("b", "")
+    names = {"": "choose", **{key: key for key in views}}
+    form = el(
+        "form",
+        labelled("First", el("select", options(names, a), name="a")),
+        labelled("Second", el("select", options(names, b), name="b")),
+        el("button", "Compare", type="submit"),
+        class_="filters", method="get",
+    )  # fmt: skip
+    if a not in views or b not in views:
+        return [form]
+    small = all(_rows(views[key]) <= MOST_ROWS for key in (a, b))
+    found = differences(views[a].run, views[b].run, data=small)
+    return [form, *_sections(found, views[b], small)]
+
+
+def _rows(view: View) -> int:
+    return sum(pq.read_metadata(path).num_rows for path in view.tables.stages().values())
+
+
+def _sections(found: Differences, b: View, small: bool) -> Iterator[Element]:
+    yield from _section("Results", ("", "first", "second", "second − first"), [_result(r) for r in found.results])
+    yield el("p", "Differences take the two runs for independent, which overstates their intervals on equal prompts.",
+             class_="note")  # fmt: skip
+    recipe = [[name, _said(x), _said(y)] for name, (x, y) in found.recipe.items()]
+    yield from _section("Recipe", ("value", "first", "second"), recipe, wide=True)
+    made = [[name, _said(x), _said(y)] for name, (x, y) in found.manifest.items()]
+    yield from _section("Made by", ("", "first", "second"), made, wide=True)
+    calls = [[place_name(p), f"{c.shared:,}", f"{c.only_a:,}", f"{c.only_b:,}"] for p, c in found.calls.items()]
+    yield from _section("Model calls", ("step", "shared", "only first", "only second"), calls)
+    settings = [[place_name(place), state] for place, state in found.settings.items()]
+    yield from _section("Settings and inputs", ("step", ""), settings)
+    if not small:
+        yield el(
+            "p", "These tables are too large to be compared here; ", el("code", "tapir diff"), " does.", class_="note"
+        )
+        return
+    rows: list[list[Child]] = []
+    for name, t in found.data.items():
+        counts = [f"{n:,}" for n in (t.rows_a, t.rows_b, len(t.added), len(t.removed), len(t.changed))]
+        some = [el("a", i[:8], href=run_url(b.key, f"instruction/{i}")) for i in (*t.changed, *t.added)[:SHOWN]]
+        rows.append(
+            [place_name(name), *counts, el("span", [part for link in some for part in (link, el("span", " "))])]
+        )
+    head = ("table", "rows first", "rows second", "added", "removed", "changed", "for instance")
+    yield from _section("Data", head, rows)
+
+
+def _section(title: str, head: tuple[str, ...], rows: list[list[Any]], *, wide: bool = False) -> Iterator[Element]:
+    yield el("h2", title)
+    yield table(head, rows, wide=wide) if rows else el("p", "The same in both.", class_="note")
+
+
+def _said(value: Any) -> str:
+    return "(default)" if value is None else foreign(str(value), 200)
+
+
+def _result(change: ResultChange) -> list[Child]:
+    name = f"{change.student}: {label(change.metric)}"
+    if change.against and change.metric != "win_rate":
+        name += f" (against {change.against})"
+    gap = change.difference
+    if gap is None:
+        said = "–"
+    elif gap.low is None or gap.high is None:
+        said = f"{gap.value:+.3g}"
+    else:
+        said = f"{gap.value:+.3g} ({gap.low:+.3g} to {gap.high:+.3g}{', inside the noise' if gap.noise else ''})"
+    return [foreign(name, 120), _number(change.a), _number(change.b), said.replace("-", "−")]
+
+
+def _number(result: Result | None) -> str:
+    if result is None:
+        return "–"
+    if result.low is None or result.high is None:
+        return f"{result.value:.4g}".replace("-", "−")
+    return f"{result.value:.4g} ({result.low:.4g} to {result.high:.4g})".replace("-", "−")

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from tapir.curriculum.difficulty import difficulties, select_hard
@@ -224,15 +223,3 @@ class Invented:
                     Rescored(i.id, f"student_{number}", number, group, gap, "mfd", gap == 0, gap > DELTA, True)
                 )  # fmt: skip
         return rows
-
-
-@pytest.fixture
-def invent(tmp_path: Path) -> Callable[..., RunDir]:
-    """Makes an invented run; the arguments are those of `Invented`."""
-    return lambda name="run", **settings: Invented(tmp_path / name, **settings).build()
-
-
-@pytest.fixture(scope="session")
-def finished_run(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
-    """A finished invented run, for reading only."""
-    return Invented(tmp_path_factory.mktemp("report") / "run").build()

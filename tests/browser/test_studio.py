@@ -1,0 +1,95 @@
+"""The studio and the report in a real browser: no console error, no request to anywhere else, whatever texts say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from invented import Invented
+
+from tapir.report.html import write_report
+from tapir.store.marks import read_marks
+from tapir.store.progress import ProgressFile
+from tapir.store.rundir import RunDir
+from tapir.studio.serving import serving
+
+pytestmark = pytest.mark.browser
+WORDS = "<script>alert(1)</script><img src=//evil.example/x onerror=alert(2)><a href='javascript:alert(3)'>x</a>"
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run, and one that is judging."""
+    folder = tmp_path_factory.mktemp("browser")
+    Invented(folder / "finished", seeds=120, held_out=20, rounds=1, words=WORDS).build()
+    Invented(folder / "working", seeds=40, held_out=12, rounds=1, until="student_answers", words=WORDS).build()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def studio(runs: Path):
+    with serving(runs, annotate=True, author="ada", pairs=5) as url:
+        yield url
+
+
+def test_every_page_of_a_finished_run_opens_without_complaint(watched, studio: str):
+    page = watched(studio)
+    page.get_by_role("link", name="finished", exact=True).click()
+    for name in ("Instructions", "Difficulty", "Task mix", "Judge", "Answers", "Annotate", "Compare", "Overview"):
+        page.get_by_role("navigation").get_by_role("link", name=name, exact=True).click()
+        page.wait_for_load_state()
+        assert page.locator("h1").count() == 1
+
+
+def test_a_search_narrows_the_table_as_one_types_and_a_row_opens(watched, studio: str):
+    page = watched(f"{studio}/run/finished/rows")
+    page.get_by_label("Search").fill("question 117")
+    page.get_by_text("1 row handed on").wait_for()
+    assert "question+117" in page.url
+    page.locator("#result tbody a").click()
+    page.get_by_role("heading", name="Judgings").wait_for()
+    assert "<script>alert(1)</script>" in page.locator(".asked.main").inner_text()
+
+
+def test_moving_delta_changes_what_is_kept(watched, studio: str):
+    page = watched(f"{studio}/run/finished/difficulty")
+    before = page.locator("#result").inner_text()
+    slider = page.get_by_role("slider")
+    slider.focus()
+    for _ in range(4):
+        slider.press("ArrowRight")
+    page.locator("p[role=status]", has_text="δ = 4 keeps").wait_for()
+    assert page.locator("#result").inner_text() != before
+    assert page.locator("#delta-said").inner_text() == "4"
+
+
+def test_a_verdict_is_marked_and_a_blind_pair_decided_by_key(watched, studio: str, runs: Path):
+    page = watched(f"{studio}/run/finished/rows?verdict=teacher&sort=-mfd")
+    page.locator("#result tbody a").first.click()
+    page.get_by_role("button", name="The verdict is right").click()
+    page.get_by_role("heading", name="Marks").wait_for()
+    page.get_by_role("link", name="Annotate").click()
+    page.get_by_text("0 of 5 pairs decided").wait_for()
+    page.wait_for_load_state()  # keys work once the script is there
+    page.keyboard.press("1")
+    page.get_by_text("1 of 5 pairs decided").wait_for()
+    assert [m.kind for m in read_marks(runs / "finished")] == ["verdict", "preference"]
+
+
+def test_a_run_at_work_moves_on_the_page_without_reloading_it(watched, studio: str, runs: Path):
+    file = ProgressFile(runs / "working")
+    file.start("round_0/06_verdicts", 80)
+    page = watched(f"{studio}/run/working")
+    page.get_by_text("0 of about 80").wait_for()
+    page.evaluate("window.untouched = true")
+    file.start("round_0/07_hard", 90)
+    page.get_by_text("0 of about 90").wait_for()
+    assert page.evaluate("window.untouched") is True
+    file.end()
+
+
+@pytest.mark.parametrize("name", ["finished", "working"])
+def test_the_report_opens_without_complaint(watched, runs: Path, tmp_path: Path, name: str):
+    path = write_report(RunDir(runs / name), tmp_path / "report.html")
+    page = watched(path.as_uri())
+    assert page.locator("h2").count() >= 10

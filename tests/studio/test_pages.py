@@ -1,0 +1,150 @@
+"""What the studio's pages show, with texts that try to be more than text."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from asking import Asker
+from invented import Invented
+
+from tapir.store.progress import ProgressFile
+from tapir.store.rundir import RunDir
+from tapir.studio.serving import serving
+from tapir.types import Instruction
+
+ATTACKS = (
+    "<script>alert(1)</script><img src=x onerror=alert(2)>[click](javascript:alert(3))"
+    "<svg onload=alert(4)><style>*{display:none}</style></svg>\"'><a href='javascript:alert(5)'>x</a>"
+    "</title></textarea><iframe srcdoc='<script>alert(6)</script>'>{{7*7}}\u202e\x1b[31m"
+)
+PAGES = ("/", "/run/run", "/run/run/rows", "/run/run/difficulty", "/run/run/mix", "/run/run/judge", "/run/run/answers",
+         "/compare?a=run&b=run")  # fmt: skip
+
+
+class Scan(HTMLParser):
+    """Collects what a browser would act on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: Counter[str] = Counter()
+        self.bad: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] += 1
+        for name, value in attrs:
+            aimed = name in ("href", "src", "action", "formaction", "srcdoc", "xlink:href")
+            outside = aimed and not re.match(r"(/(?!/)|#)", value or "")
+            if name.startswith("on") or name == "style" or outside:
+                self.bad.append(f"{tag} {name}={value}")
+
+
+def scanned(text: str) -> Scan:
+    scan = Scan()
+    scan.feed(text)
+    return scan
+
+
+@pytest.fixture(scope="module")
+def attacked(tmp_path_factory: pytest.TempPathFactory):
+    folder = tmp_path_factory.mktemp("attacked")
+    run = Invented(folder / "run", seeds=60, held_out=20, rounds=1, words=ATTACKS).build()
+    with serving(folder, annotate=True, author="<b>ada</b>") as url:
+        yield Asker(url), run
+
+
+def first_id(run: RunDir) -> str:
+    return next(run.step("round_0/02_classified", "").read(Instruction)).id
+
+
+def test_no_text_of_a_model_becomes_markup_on_any_page(attacked):
+    asker, run = attacked
+    held_out = next(run.step("round_0/08_held_out", "").read(Instruction)).id
+    own = (f"/run/run/instruction/{first_id(run)}", f"/run/run/instruction/{held_out}", "/run/run/annotate")
+    for path in (*PAGES, *own):
+        text = asker.page(path)
+        scan = scanned(text)
+        assert scan.bad == [], path
+        assert not scan.tags.keys() & {"iframe", "img", "style", "object", "embed", "base"}, path
+        assert scan.tags["script"] == 1, path  # our own, by address
+        assert "\u202e" not in text, path
+        assert "\x1b" not in text, path
+
+
+def test_the_text_is_still_there_to_be_read(attacked):
+    asker, run = attacked
+    text = asker.page(f"/run/run/instruction/{first_id(run)}")
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+    assert "[click](javascript:alert(3))" in text
+    assert "⟨U+202E⟩" in text
+
+
+def test_what_a_request_says_comes_back_escaped(attacked):
+    asker, _ = attacked
+    text = asker.page("/run/run/rows?q=%22%3E%3Cscript%3Ealert(1)%3C/script%3E&task=%27%3B%20DROP%20TABLE%20x")
+    assert scanned(text).bad == []
+    assert scanned(text).tags["script"] == 1
+    assert "0 rows" in text
+
+
+def test_a_filter_narrows_the_table_and_says_how_many_fit(reader):
+    everything = reader.page("/run/run/rows?stage=round_0/02_classified")
+    assert "300 rows handed on" in everything
+    assert "page 1 of 6" in everything
+    one = reader.page("/run/run/rows?stage=round_0/02_classified&q=QUESTION+123")
+    assert "1 row handed on" in one
+    assert "Question 123" in one
+
+
+def test_dropped_rows_are_listed_by_reason(reader, finished_run: RunDir):
+    dropped = finished_run.receipts()["round_0/07_hard"]["dropped"]
+    for reason, count in dropped.items():
+        text = reader.page(f"/run/run/rows?stage=round_0/07_hard&dropped={reason}")
+        assert f"{count:,} rows dropped by" in text, reason
+
+
+def test_moving_delta_says_what_each_task_keeps(reader):
+    text = reader.page("/run/run/difficulty?delta=4")
+    assert "δ = 4 keeps" in text
+    assert "the run took δ = 2" in text
+
+
+def test_the_planner_keeps_alpha(reader):
+    text = reader.page("/run/run/mix?alpha=0.5&size=20")
+    assert "20 rows: 10 hard and 10 easy" in text
+
+
+def test_an_instructions_page_has_answers_judgings_and_what_the_judge_wrote(reader, finished_run: RunDir):
+    text = reader.page(f"/run/run/instruction/{first_id(finished_run)}")
+    for said in ("Question 0", "teacher says", "student_0 says", "student first", "teacher first"):
+        assert said in text
+
+
+def test_a_run_at_work_shows_its_stage_with_rate_cost_and_time_left(tmp_path: Path):
+    Invented(tmp_path / "run", seeds=40, held_out=12, rounds=1, until="student_answers").build()
+    clock = iter([0.0, 10.0])
+    file = ProgressFile(tmp_path / "run", lambda: next(clock))
+    file.start("round_0/06_verdicts", None)
+    file.update(done=20, total=80, calls=20, cost_usd=0.5, completion_tokens=900)
+    with serving(tmp_path) as url:
+        asker = Asker(url)
+        text = asker.page("/run/run")
+        assert "Now: round 0 · verdicts" in text
+        assert "20 of about 80; 2 a second; about 30 s left in this stage" in text
+        assert 'data-every-ms="2000"' in text
+        assert "working" in asker.page("/")
+        assert "No seed has a difficulty yet" in asker.page("/run/run/difficulty")
+
+
+def test_two_equal_runs_differ_in_nothing(reader):
+    assert reader.page("/compare?a=run&b=run").count("The same in both.") == 5
+
+
+def test_a_missing_run_page_or_instruction_is_told_in_words(reader):
+    for path in ("/run/nobody", "/run/run/nothing", "/run/run/instruction/0000", "/nowhere"):
+        status, _, text = reader.ask(path)
+        assert status == 404
+        assert "there is no" in text or "no row of this run" in text or "Not Found" in text

@@ -140,7 +140,7 @@ def test_a_run_at_work_shows_its_stage_with_rate_cost_and_time_left(tmp_path: Pa
 
 
 def test_two_equal_runs_differ_in_nothing(reader):
-    assert reader.page("/compare?a=run&b=run").count("The same in both.") == 5
+    assert reader.page("/compare?a=run&b=run").count("The same in both.") == 6
 
 
 def test_a_missing_run_page_or_instruction_is_told_in_words(reader):

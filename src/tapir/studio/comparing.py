@@ -46,6 +46,8 @@ def _sections(found: Differences, b: View, small: bool) -> Iterator[Element]:
              class_="note")  # fmt: skip
     recipe = [[name, _said(x), _said(y)] for name, (x, y) in found.recipe.items()]
     yield from _section("Recipe", ("value", "first", "second"), recipe, wide=True)
+    prompts = [[name, _said(x), _said(y)] for name, (x, y) in found.prompts.items()]
+    yield from _section("Prompts", ("file", "first", "second"), prompts, wide=True)
     made = [[name, _said(x), _said(y)] for name, (x, y) in found.manifest.items()]
     yield from _section("Made by", ("", "first", "second"), made, wide=True)
     calls = [[place_name(p), f"{c.shared:,}", f"{c.only_a:,}", f"{c.only_b:,}"] for p, c in found.calls.items()]

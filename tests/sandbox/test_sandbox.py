@@ -94,11 +94,14 @@ assert (ran.skipped == "no_sandbox") if not sandbox.is_available() else (ran.ok 
 print("fenced" if sandbox.is_available() else "not run")
 """
     environment = {"PATH": os.defpath, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "HOME": "/"}
-    done = subprocess.run(
-        [sys.executable, "-c", code], user=65534, group=65534, extra_groups=[], cwd="/", env=environment,
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    command = [sys.executable, "-c", code]
+    try:
+        done = subprocess.run(
+            command, user=65534, group=65534, extra_groups=[], cwd="/", env=environment, capture_output=True, text=True
+        )
+    except PermissionError:
+        pytest.skip("an ordinary user may not start this Python")
     if "Permission denied" in done.stderr or "No module named" in done.stderr:
-        pytest.skip("an ordinary user cannot read this Python or this checkout")
+        pytest.skip("an ordinary user cannot read this Python's packages or this checkout")
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() in ("fenced", "not run")

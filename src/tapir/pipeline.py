@@ -26,7 +26,7 @@ def distil(session: Session) -> None:
 
     curriculum = steps.Curriculum(pool, answers, hard)
     for number in range(1, session.recipe.curriculum.rounds + 1):
-        steps.expand(session, number, curriculum)
+        steps.expand(session, number, curriculum, student)
         steps.refine(session, number, curriculum)
         steps.enhance(session, number, curriculum)
         examples = steps.mix(session, number, curriculum)

@@ -23,11 +23,13 @@ from tapir import __version__
 from tapir.config import Model, Recipe, Role, endpoint_of, override, parse_recipe, read_yaml
 from tapir.curriculum.checks import RunProgram
 from tapir.curriculum.contamination import ContaminationIndex
+from tapir.curriculum.hygiene import Likeness, OffType
 from tapir.models.calls import Asks, Backend, BatchBackend, Reply, Sampling, Tries, Usage
 from tapir.models.engine import Caller
 from tapir.models.ledger import Ledger
 from tapir.models.limits import Throttle
 from tapir.sandbox import run_program
+from tapir.stages.decontaminate import allowed
 from tapir.stages.judge import Asking, JudgePlan
 from tapir.stages.seeds import evaluation_texts
 from tapir.store.progress import ProgressFile
@@ -145,6 +147,8 @@ class Session:
     until: str | None = None
     run_id: str = ""
     """Under which the ledger counts what this run spends."""
+    off_type: OffType | None = None
+    """Says of a grown instruction that it is not of its task type; None where no classifier labels."""
     usage: Usage = field(default_factory=Usage)
     """What the step under way has asked of models so far."""
     resident: Resident = field(default_factory=Resident)
@@ -273,11 +277,24 @@ class Session:
 
     @functools.cached_property
     def _evaluation_texts(self) -> ContaminationIndex:
-        return ContaminationIndex(evaluation_texts(self.recipe))
+        settings = self.recipe.decontaminate
+        own = (e.prompts for e in self.recipe.evaluate if e.kind != "choice")
+        return ContaminationIndex(evaluation_texts(own, settings), allow=allowed(settings.allow))
 
     def contamination(self) -> ContaminationIndex:
-        """Everything the recipe evaluates on; empty where decontamination is switched off."""
+        """Everything the recipe evaluates on or names beside it; empty where decontamination is switched off."""
         return self._evaluation_texts if self.recipe.decontaminate.enabled else ContaminationIndex([])
+
+    def likeness(self) -> Likeness | None:
+        """Finds instructions that say the same in other words, where the recipe names an encoder for it."""
+        settings = self.recipe.expand
+        if settings.embedding is None:
+            return None
+        from tapir.models.embedding import EmbeddingIndex
+        from tapir.models.resolve import resolve
+
+        encoder = Model(kind="local", model=settings.embedding)
+        return EmbeddingIndex(resolve(encoder, progress=self.progress.fetching), above=settings.embedding_above)
 
     def student_weights(self) -> Path:
         """The base student's folder, fetched if need be."""

@@ -26,7 +26,6 @@ from tapir.stages import annotate as annotating
 from tapir.stages import classify as classifying
 from tapir.stages import judge as judging
 from tapir.stages import mix as mixing
-from tapir.stages import refine as refining
 from tapir.stages import seeds as seeding
 from tapir.stages import select as selecting
 from tapir.stages import train as training
@@ -253,14 +252,5 @@ def enhance(
     with _tools(recipe, sets, "enhance") as (session, receipt):
         refined = {r.instruction_id: r for r in _rows(refinements, Refinement)}
         rows = [i for i in _instructions(instructions) if i.id in refined]
-        found = refining.enhanced_answers(
-            rows,
-            refined,
-            _by_id(answers),
-            session.caller("teacher"),
-            session.sampling("teacher", "writing"),
-            passes=passes_in(session),
-            round=1,
-            receipt=receipt,
-        )
+        found = rounds.enhanced(session, rows, refined, _by_id(answers), 1, [], receipt)
         write_rows(out, Answer, found)

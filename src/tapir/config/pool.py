@@ -55,11 +55,15 @@ class Decontaminate(Part):
     enabled: bool = True
     """On by default."""
     against: tuple[str, ...] = ()
-    """Further files of evaluation texts."""
+    """Beside the recipe's own evaluation sets: files of evaluation texts, names of public benchmarks, or `public` for
+    all of them (`tapir data benchmarks` lists the names)."""
     waive: tuple[str, ...] = ()
-    """Public benchmarks that are not at hand, named one by one."""
+    """Public benchmarks that are not at hand and may be missing, named one by one."""
+    folder: str | None = None
+    """Where benchmarks lie as NAME.jsonl, .json, .csv or .parquet; looked at before the hub's cache."""
     allow: tuple[str, ...] = ()
-    """Ids of rows that are false positives."""
+    """False positives: ids of rows, evaluation items as `set/id`, or a reviewed table of matches whose column `allow`
+    is true where a match is fine."""
 
 
 class Mix(Part):
@@ -83,7 +87,11 @@ class Expand(Part):
     max_tries: Positive = 4
     """Asks per wanted instruction before a type counts as exhausted."""
     check_difficulty: bool = False
-    """Judge grown instructions with the current student; those below δ go to the easy pool."""
+    """Judge grown instructions with the current student; those not above δ go to the easy pool (ours)."""
+    embedding: str | None = None
+    """An encoder (catalogue name such as `minilm-l6-v2`, folder or hub id) that finds the same in other words."""
+    embedding_above: Share = 0.9
+    """Cosine similarity from which two instructions say the same."""
 
 
 class Refine(Part):

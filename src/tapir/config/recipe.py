@@ -67,6 +67,8 @@ class Recipe(Part):
                 model = self.models.resolved(role)
                 if model.kind == "openai" and model.price_per_million is None:
                     raise ValueError(f"budget.usd needs models.{role}.price_per_million: without it money is unknown")
+        if self.expand.check_difficulty and self.difficulty.kind != "mfd":
+            raise ValueError("expand.check_difficulty compares with the judge's δ: it needs difficulty.kind mfd")
         self._one_set_of_limits()
         return self
 

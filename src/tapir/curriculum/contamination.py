@@ -47,7 +47,10 @@ class Hit:
 
 
 class ContaminationIndex:
-    """Evaluation items, ready to be looked for. `allow` holds ids of rows, and items as `set/id`, that are fine."""
+    """Evaluation items, ready to be looked for.
+
+    `allow` names what is fine: a row by its id, an item as `set/id`, or one match as `row set/id`.
+    """
 
     def __init__(self, items: Iterable[Item], *, allow: Iterable[str] = (), ngram: int = NGRAM) -> None:
         self._ngram = ngram
@@ -74,6 +77,10 @@ class ContaminationIndex:
         """Every item that `text` repeats, once each: runs of words in the items' order, then near duplicates."""
         if row_id is not None and row_id in self._allow:
             return []
+        hits = self._hits(text)
+        return [hit for hit in hits if f"{row_id} {hit.set_name}/{hit.item_id}" not in self._allow]
+
+    def _hits(self, text: str) -> list[Hit]:
         found = folded_words(text)
         spans = word_spans(text)
         runs = [self._run(number, found, spans, text) for number in self._suspects(found)]

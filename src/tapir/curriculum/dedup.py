@@ -100,9 +100,9 @@ def near_duplicates(
     return found
 
 
-def near_duplicate_index(rows: Sequence[tuple[str, str]]) -> NearDuplicateIndex:
-    """These (id, text) rows, ready to be matched: exactly, or by MinHash where there are very many."""
-    index: NearDuplicateIndex = RougeIndex() if len(rows) < MINHASH_FROM else MinHashIndex()
+def near_duplicate_index(rows: Sequence[tuple[str, str]], *, expected: int = 0) -> NearDuplicateIndex:
+    """These (id, text) rows, ready to be matched: exactly, or by MinHash where there are, or will be, very many."""
+    index: NearDuplicateIndex = RougeIndex() if max(len(rows), expected) < MINHASH_FROM else MinHashIndex()
     for id, text in rows:
         index.add(id, text)
     return index

@@ -6,10 +6,11 @@ Every refusal has one reason, counted and kept by the stage. Reasons are tried i
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
 
 from tapir.curriculum.contamination import ContaminationIndex
-from tapir.curriculum.dedup import RougeIndex
+from tapir.curriculum.dedup import near_duplicate_index
 from tapir.curriculum.languages import language_of
 from tapir.curriculum.words import normalised, words
 from tapir.types import Instruction
@@ -29,22 +30,38 @@ OffType = Callable[[Instruction], bool]
 """Whether a classifier says that an instruction is not of its own task type."""
 
 
+class Likeness(Protocol):
+    """Texts that later ones must not repeat in other words."""
+
+    def add(self, texts: Sequence[str]) -> None: ...
+
+    def repeats(self, text: str) -> bool: ...
+
+
 class Hygiene:
     """The checks of one expansion. What it takes, later instructions must not repeat."""
 
     def __init__(
-        self, known: Iterable[Instruction], evaluation: ContaminationIndex, off_type: OffType | None = None
+        self,
+        known: Iterable[Instruction],
+        evaluation: ContaminationIndex,
+        off_type: OffType | None = None,
+        likeness: Likeness | None = None,
     ) -> None:
+        rows = list(known)
         self._evaluation = evaluation
         self._off_type = off_type
-        self._exact: set[str] = set()
-        self._near = RougeIndex()
-        for instruction in known:
-            self._remember(instruction)
+        self._likeness = likeness
+        self._exact = {normalised(i.text) for i in rows}
+        self._near = near_duplicate_index([(i.id, i.text) for i in rows])
+        if likeness is not None:
+            likeness.add([i.text for i in rows])
 
     def _remember(self, instruction: Instruction) -> None:
         self._exact.add(normalised(instruction.text))
         self._near.add(instruction.id, instruction.text)
+        if self._likeness is not None:
+            self._likeness.add([instruction.text])
 
     def refuses(self, child: Instruction, parent: Instruction) -> str | None:
         """The reason not to take `child`; None takes it and remembers it."""
@@ -71,7 +88,9 @@ class Hygiene:
             return "near_duplicate"
         if self._evaluation.hits(child.text):
             return "contaminated"
-        return "off_type" if self._off_type is not None and self._off_type(child) else None
+        if self._off_type is not None and self._off_type(child):
+            return "off_type"
+        return "same_meaning" if self._likeness is not None and self._likeness.repeats(child.text) else None
 
 
 def _changed_language(before: str, after: str) -> bool:

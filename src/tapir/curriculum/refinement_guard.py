@@ -27,6 +27,11 @@ _SPELLED = {word: str(value) for value, word in enumerate(_NUMBER_WORDS.split(),
 _OPTION = re.compile(r"(?<!\S)(?:\(([A-Ha-h])\)|([A-Ha-h])[).:])(?=[ \t\w])")
 _NAME = re.compile(r"(?<![.!?:\n\"“(])(?<!^)[ ]([A-Z][\w'’-]*)")
 _MENTIONS = re.compile(r"rewritten|refined instruction|original instruction|</?instruction>", re.IGNORECASE)
+_TELLS = re.compile(
+    r"\b(?:rewritten|refined|rephrased|reworded|reformulated)\s+(?:instruction|prompt|question|request|task)\b"
+    r"|\boriginal\s+(?:instruction|prompt)\b|^\s*rewritten\s*:|</?instruction>",
+    re.IGNORECASE,
+)
 _ANSWERING = (
     re.compile(r"^\s*(?:answer|solution|the (?:answer|result|solution) is|here(?: is|'s)|sure\b|certainly\b)", re.I),
     re.compile(r"\b(?:the|its)\s+(?:correct\w*\s+)?(?:answer|result|solution|sentence|option)\s+is\b", re.I),
@@ -72,6 +77,11 @@ def refusal(original: str, refined: str, *, max_growth: float = 4.0) -> str | No
     if lost is None and before in (None, "en") and _ASKS.search(original) and not _ASKS.search(refined):
         return "answers"
     return lost
+
+
+def mentions_rewriting(instruction: str, answer: str) -> bool:
+    """Whether an answer speaks of a rewriting that whoever reads the original instruction knows nothing of."""
+    return _TELLS.search(answer) is not None and _TELLS.search(instruction) is None
 
 
 def _lost(original: str, refined: str) -> str | None:

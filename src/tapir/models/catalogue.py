@@ -191,7 +191,7 @@ def _verified(wanted: Entry, file: Path, origin: str) -> Path:
 def _from_hub(wanted: Entry, work: Path, fetch: Fetch, progress: Progress) -> Path | None:
     if not wanted.hub or os.environ.get("HF_HUB_OFFLINE") or not importlib.util.find_spec("huggingface_hub"):
         return None
-    if not _hub_answers():
+    if not hub_answers():
         raise ModelError("the hub cannot be reached")
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -210,7 +210,7 @@ def _from_hub(wanted: Entry, work: Path, fetch: Fetch, progress: Progress) -> Pa
     return _verified(wanted, Path(path), f"hub:{wanted.hub['repo']}/{wanted.hub['file']}")
 
 
-def _hub_answers() -> bool:
+def hub_answers() -> bool:
     """Whether the hub's host takes a connection; the library itself would retry for half a minute before it says no."""
     if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY")):
         return True  # behind a proxy only the library can tell

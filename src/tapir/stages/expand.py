@@ -117,3 +117,14 @@ def _wave(growths: list[Growth], max_tries: int) -> Iterator[tuple[Growth, Instr
         if growth.missing:
             for parent in growth.next_parents(max_tries * growth.wanted - growth.asked):
                 yield growth, parent
+
+
+def exhausted_lines(receipt: Receipt, rejections: list[Rejection]) -> Iterator[str]:
+    """A sentence for every type that could not be filled, with what its new instructions were refused for."""
+    for task, missing in receipt.notes["exhausted"].items():
+        reasons = Counter(r.reason for r in rejections if r.task == task)
+        most = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common(3)) or "no parent has room"
+        yield (
+            f"{task} is exhausted, {missing} wanted instructions are missing ({most}); other types take their place. "
+            "Give more hard seeds of this type, or raise expand.per_seed or expand.max_tries"
+        )

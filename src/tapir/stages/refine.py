@@ -1,19 +1,25 @@
 """Better answers by better questions (§3.3, appendix C): the teacher answers a refined text, the original is kept.
 
-A refinement that breaks a guard falls back to the original text, counted. An enhanced answer that was cut, failed its
-check or lost to the direct one is replaced by the direct answer.
+A refinement that breaks a guard falls back to the original text, counted. An enhanced answer that was cut, is refused
+(a failed check, evaluation text, talk of the rewriting) or is not better than the direct one (`better_of`) is replaced
+by the direct answer.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from statistics import fmean
 
 from tapir.curriculum.refinement_guard import refusal
 from tapir.models.calls import Asks, Coming, Request, Sampling
 from tapir.prompts.tasks import read_instruction, refine_messages
 from tapir.tasks import Taxonomy
-from tapir.types import Answer, Instruction, Passes, Receipt, Refinement
+from tapir.types import Answer, Difficulty, Instruction, Receipt, Refinement
+
+RefusesAnswer = Callable[[Instruction, str], str | None]
+"""Why an answer must not be trained on; None where it may."""
 
 
 def refine(
@@ -48,7 +54,7 @@ def enhanced_answers(
     teacher: Asks,
     sampling: Sampling,
     *,
-    passes: Passes,
+    refuses: RefusesAnswer,
     round: int,
     receipt: Receipt,
 ) -> Iterator[Answer]:
@@ -60,7 +66,7 @@ def enhanced_answers(
     for instruction in instructions:
         reply = replies[instruction.id]
         receipt.rows_in += 1
-        reason = reply.problem or _wrong(instruction, reply.text, passes)
+        reason = reply.problem or refuses(instruction, reply.text)
         if reason:
             fallback.append((instruction, reason))
             continue
@@ -73,7 +79,7 @@ def enhanced_answers(
     asked = {q.row: r for q, r in late}
     for instruction, reason in fallback:
         known, reply = direct.get(instruction.id), asked.get(instruction.id)
-        if known is None and reply is not None and not (reply.problem or _wrong(instruction, reply.text, passes)):
+        if known is None and reply is not None and not (reply.problem or refuses(instruction, reply.text)):
             known = Answer(instruction.id, "teacher", reply.text, finish_reason=reply.finish_reason)
         if known is None:
             receipt.drop(reason)
@@ -84,5 +90,26 @@ def enhanced_answers(
     receipt.notes["direct_answer_instead"] = dict(sorted(used.items()))
 
 
-def _wrong(instruction: Instruction, text: str, passes: Passes) -> str | None:
-    return "teacher_wrong" if passes(instruction, text) is False else None
+def better_of(
+    answers: Iterable[Answer], direct: Mapping[str, Answer], found: Iterable[Difficulty], *, receipt: Receipt
+) -> list[Answer]:
+    """Each enhanced answer where the judge prefers it, else the direct one (Table 5's "Seed (RW)" against "Seed").
+
+    `found` holds the direct answer's score minus the enhanced one's. Without a verdict nothing is known in favour of
+    the enhanced answer, so the direct one stays; without a direct answer there is no choice.
+    """
+    gains = {d.instruction_id: -d.value for d in found}
+    counts = Counter[str]()
+    kept: list[Answer] = []
+    for answer in answers:
+        other = direct.get(answer.instruction_id)
+        if answer.prompt == "original" or other is None:
+            counts["no_choice"] += 1
+            kept.append(answer)
+            continue
+        gain = gains.get(answer.instruction_id)
+        counts["unscored" if gain is None else "better" if gain > 0 else "worse" if gain < 0 else "equal"] += 1
+        kept.append(answer if gain is not None and gain > 0 else replace(other, prompt="original", round=answer.round))
+    receipt.notes["enhanced_against_direct"] = dict(sorted(counts.items()))
+    receipt.notes["mean_gain"] = round(fmean(gains.values()), 4) if gains else None
+    return kept

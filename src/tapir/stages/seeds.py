@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -17,10 +17,12 @@ from typing import Any, Literal, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tapir.config import Recipe, Seeds
-from tapir.curriculum.contamination import ContaminationIndex
-from tapir.curriculum.dedup import RougeIndex
+from tapir.config import Decontaminate, Seeds
+from tapir.curriculum.contamination import NGRAM, Item
+from tapir.curriculum.dedup import near_duplicate_index
+from tapir.curriculum.words import words
 from tapir.errors import DataError, MissingExtra
+from tapir.evaluation.benchmarks import benchmark_names, files_among, load_benchmark
 from tapir.types import Instruction, Message, Receipt, canonical_json, content_id
 
 Form = Literal["alpaca", "messages", "sharegpt", "columns"]
@@ -260,18 +262,6 @@ def _turn(spoken: list[Message], number: int, system: str | None) -> tuple[Instr
 _READERS = {"alpaca": _alpaca, "columns": _columns, "messages": _messages, "sharegpt": _sharegpt}
 
 
-@dataclass(frozen=True, slots=True)
-class Contaminated:
-    """A seed that overlaps an evaluation text, kept so that a person can review the match."""
-
-    instruction_id: str
-    text: str
-    evaluation_set: str
-    item_id: str
-    kind: str
-    matched_text: str
-
-
 def builtin_hash() -> str:
     """Content hash of the shipped pool."""
     rows = [*_builtin("pool"), *_builtin("held_out")]
@@ -280,7 +270,8 @@ def builtin_hash() -> str:
 
 def without_near_duplicates(instructions: list[Instruction], receipt: Receipt) -> list[Instruction]:
     """The first of each group of near duplicates (ROUGE-L F1 of 0.7 and more), the others counted."""
-    index, kept = RougeIndex(), list[Instruction]()
+    index = near_duplicate_index([], expected=len(instructions))
+    kept: list[Instruction] = []
     for instruction in instructions:
         if index.match(instruction.text) is not None:
             receipt.drop("near_duplicate")
@@ -290,34 +281,18 @@ def without_near_duplicates(instructions: list[Instruction], receipt: Receipt) -
     return kept
 
 
-def evaluation_texts(recipe: Recipe) -> list[tuple[str, str, str]]:
-    """(set, item, text) of everything the recipe evaluates on, and of the further files it names."""
-    found: list[tuple[str, str, str]] = []
-    for source in dict.fromkeys(
-        [*(e.prompts for e in recipe.evaluate if e.kind != "choice"), *recipe.decontaminate.against]
-    ):
-        settings = Seeds(source=source, near_duplicates=False)
-        pool = load_pool(settings, seed=recipe.seed, receipt=Receipt("held_out"), split="held_out")
+def evaluation_texts(own: Iterable[str], settings: Decontaminate) -> list[Item]:
+    """(set, item, text) of a recipe's own evaluation sets, and of what it names beside them.
+
+    An item is an instruction, or a reference answer long enough to be told from a phrase.
+    """
+    found: list[Item] = []
+    for source in dict.fromkeys([*own, *files_among(settings.against)]):
+        rows = Seeds(source=source, near_duplicates=False)
+        pool = load_pool(rows, seed=0, receipt=Receipt("held_out"), split="held_out")
         found += [(source, i.id, i.text) for i in pool.instructions]
+        long = {i: text for i, text in pool.answers.items() if len(words(text)) >= NGRAM}
+        found += [(source, f"{i}:answer", text) for i, text in long.items()]
+    for name in benchmark_names(settings.against, settings.waive):
+        found += load_benchmark(name, settings.folder)
     return found
-
-
-def without_contamination(
-    instructions: list[Instruction],
-    answers: dict[str, str],
-    index: ContaminationIndex,
-    allow: tuple[str, ...],
-    receipt: Receipt,
-) -> tuple[list[Instruction], list[Contaminated]]:
-    """Instructions that share nothing with an evaluation text, neither themselves nor in their answer."""
-    kept: list[Instruction] = []
-    matches: list[Contaminated] = []
-    for instruction in instructions:
-        text = f"{instruction.text}\n{answers.get(instruction.id, '')}".strip()
-        hits = [] if instruction.id in allow else index.hits(instruction.text) or index.hits(text)
-        if hits:
-            receipt.drop("contaminated")
-            matches += [Contaminated(instruction.id, text, h.set_name, h.item_id, h.kind, h.matched_text) for h in hits]
-        else:
-            kept.append(instruction)
-    return kept, matches

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from tapir.config import Evaluation, Role
 from tapir.curriculum.checks import RunProgram, parse_check, score_check
 from tapir.errors import DataError
+from tapir.evaluation.benchmarks import benchmark_names, files_among, local_file
 from tapir.stages import seeds as seeding
 from tapir.stages.train import weights_of
 from tapir.store.rundir import RunDir, Step, file_hash
@@ -46,6 +47,17 @@ def source_mark(source: str) -> Any:
     if path.is_dir():
         return [file_hash(f) for f in sorted(path.iterdir()) if f.is_file()]
     return source
+
+
+def contamination_mark(session: Session) -> list[Any]:
+    """What of the recipe, and of the files it names, decides which texts count as contaminated."""
+    recipe = session.recipe
+    settings = recipe.decontaminate
+    if not settings.enabled:
+        return [False]
+    copies = [local_file(name, settings.folder) for name in benchmark_names(settings.against, settings.waive)]
+    files = [*(e.prompts for e in recipe.evaluate if e.kind != "choice"), *files_among(settings.against), *map(str, filter(None, copies))]
+    return [plain(settings), [source_mark(f) for f in files], [source_mark(a) for a in settings.allow]]
 
 
 def passes(instruction: Instruction, text: str, run_program: RunProgram | None = None) -> bool | None:

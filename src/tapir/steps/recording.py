@@ -25,7 +25,7 @@ def record(session: Session) -> None:
     def enhance(step: Step, receipt: Receipt) -> None:
         refinements = {r.instruction_id: r for r in refining.read(Refinement)}
         rows = [i for i in instructions_of(pool) if i.id in refinements]
-        step.write(Answer, enhanced(session, rows, refinements, answers_of(answers), 0, receipt))
+        step.write(Answer, enhanced(session, rows, refinements, answers_of(answers), 0, [], receipt))
 
     refining = session.step("round_0/10_refined", refine, version=1, after=[pool, answers])
     session.step("round_0/11_enhanced", enhance, version=1, after=[refining])

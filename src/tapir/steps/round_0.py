@@ -8,13 +8,16 @@ from dataclasses import replace
 from tapir.config import Seeds
 from tapir.stages import annotate as annotating
 from tapir.stages import classify as classifying
+from tapir.stages import decontaminate as decontaminating
 from tapir.stages import judge as judging
 from tapir.stages import score as scoring
 from tapir.stages import seeds as seeding
 from tapir.stages import select as selecting
 from tapir.stages import train as training
+from tapir.stages.decontaminate import Contaminated
 from tapir.steps.common import (
     answers_of,
+    contamination_mark,
     earlier,
     held_out_mark,
     instructions_of,
@@ -40,19 +43,16 @@ def gather_seeds(session: Session) -> Step:
         if recipe.seeds.near_duplicates:
             kept = seeding.without_near_duplicates(kept, receipt)
         if recipe.decontaminate.enabled:
-            kept, hits = seeding.without_contamination(
-                kept, pool.answers, session.contamination(), recipe.decontaminate.allow, receipt
-            )
-            step.write(seeding.Contaminated, hits, "contaminated")
+            kept, hits = decontaminating.without_contamination(kept, pool.answers, session.contamination(), receipt)
+            step.write(Contaminated, hits, "contaminated")
         receipt.rows_out = len(kept)
         receipt.notes["bad_rows"] = [f"{where}: {reason}" for where, reason in pool.problems[:20]]
         given = [Answer(i.id, "pool", pool.answers[i.id]) for i in kept if i.id in pool.answers]
         step.write(Answer, given, "answers")
         step.write(Instruction, kept)
 
-    settings = [recipe.seed, plain(recipe.seeds), source_mark(recipe.seeds.source), plain(recipe.decontaminate),
-                [source_mark(e.prompts) for e in recipe.evaluate if e.kind != "choice"]]  # fmt: skip
-    return session.step("round_0/01_seeds", work, version=1, settings=settings)
+    settings = [recipe.seed, plain(recipe.seeds), source_mark(recipe.seeds.source), contamination_mark(session)]
+    return session.step("round_0/01_seeds", work, version=2, settings=settings)
 
 
 def classify_seeds(session: Session, seeds: Step) -> Step:
@@ -102,10 +102,12 @@ def annotate(session: Session, seeds: Step, pool: Step) -> Step:
                 passes=passes_in(session),
                 receipt=receipt,
             )
-        step.write(Answer, rows)
+        found: list[Contaminated] = []
+        step.write(Answer, decontaminating.without_contaminated_answers(rows, session.contamination(), found, receipt))
+        step.write(Contaminated, found, "contaminated")
 
-    settings = [recipe.seeds.annotate, model_mark(session, "teacher")]
-    return session.step("round_0/03_teacher_answers", work, version=1, settings=settings, after=[pool])
+    settings = [recipe.seeds.annotate, model_mark(session, "teacher"), contamination_mark(session)]
+    return session.step("round_0/03_teacher_answers", work, version=2, settings=settings, after=[pool])
 
 
 def train_student_0(session: Session, pool: Step, answers: Step) -> Step:

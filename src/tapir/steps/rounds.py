@@ -8,13 +8,25 @@ from dataclasses import dataclass, field, replace
 
 from tapir.curriculum.hygiene import Hygiene
 from tapir.curriculum.mixture import plan_round, targets_for
+from tapir.curriculum.refinement_guard import mentions_rewriting
 from tapir.stages import expand as expanding
 from tapir.stages import mix as mixing
 from tapir.stages import refine as refining
 from tapir.stages import train as training
+from tapir.stages.decontaminate import Contaminated, matches, matches_of
 from tapir.stages.rescore import Rescored, mastered
-from tapir.steps.common import answers_of, instructions_of, model_mark, passes_in, plain
+from tapir.steps import growth
+from tapir.steps.common import (
+    answers_of,
+    contamination_mark,
+    instructions_of,
+    judge_mark,
+    model_mark,
+    passes_in,
+    plain,
+)
 from tapir.steps.judgement import DROPPED, corrections
+from tapir.steps.keeping import keep_better
 from tapir.store.rundir import Step
 from tapir.types import Answer, Difficulty, Example, Instruction, Receipt, Refinement, Rejection, RoundPlan
 from tapir.wiring import Session
@@ -36,11 +48,14 @@ class Curriculum:
     """Evaluations whose mastered seeds count as easy from then on (`difficulty.rescore: move`)."""
 
     def difficulty(self) -> dict[str, float]:
-        return {d.instruction_id: d.value for d in self.hard.read(Difficulty)}
+        """Of the hard seeds, and of the grown rows that were judged."""
+        measured = [d for step in self.expanded for d in growth.read(step, Difficulty, growth.MEASURED)]
+        return {d.instruction_id: d.value for d in [*self.hard.read(Difficulty), *measured]}
 
     def seeds(self) -> tuple[list[Instruction], list[Instruction]]:
         """Annotated seeds: the hard ones, and the easy ones (D without D_S), mastered ones among them."""
-        hard, answered = self.difficulty().keys() - self.mastered(), answers_of(self.answers)
+        hard = {d.instruction_id for d in self.hard.read(Difficulty)} - self.mastered()
+        answered = answers_of(self.answers)
         rows = [i for i in instructions_of(self.pool) if i.id in answered]
         return [i for i in rows if i.id in hard], [i for i in rows if i.id not in hard]
 
@@ -48,9 +63,20 @@ class Curriculum:
         """Seeds that the latest student to be asked no longer finds hard."""
         return mastered([row for step in self.rescored for row in step.read(Rescored, "rescored")])
 
-    def grown(self) -> list[Instruction]:
-        """All rounds' grown instructions so far."""
-        return [i for step in self.expanded for i in step.read(Instruction)]
+    def grown(self, rounds: slice = slice(None)) -> tuple[list[Instruction], list[Instruction]]:
+        """Grown instructions of these rounds: the hard ones, and those that were judged and found easy."""
+        parts = [growth.parts(step) for step in self.expanded[rounds]]
+        return [i for hard, _ in parts for i in hard], [i for _, easy in parts for i in easy]
+
+    def direct(self) -> dict[str, Answer]:
+        """The teacher's direct answers known so far: to the seeds, and to grown rows that were judged."""
+        found = answers_of(self.answers)
+        for step in self.expanded:
+            found |= {a.instruction_id: a for a in growth.read(step, Answer, growth.DIRECT)}
+        return found
+
+
+LATEST = slice(-1, None)
 
 
 def plan(session: Session, number: int, hard: list[Instruction], easy: list[Instruction], *, grow: bool) -> RoundPlan:
@@ -82,7 +108,7 @@ def grown_from(
 ) -> list[Instruction]:
     """New instructions by the recipe's settings; `known` is what they must differ from."""
     recipe = session.recipe
-    hygiene = Hygiene(known, session.contamination())
+    hygiene = Hygiene(known, session.contamination(), session.off_type, session.likeness())
     marked = corrections(session, f"round_{number}/01_expanded")
 
     def refuses(child: Instruction, parent: Instruction) -> str | None:
@@ -107,32 +133,44 @@ def grown_from(
     return list(marked.label(taken, receipt))
 
 
-def expand(session: Session, number: int, curriculum: Curriculum) -> None:
-    """D_P^(r): new instructions for the task types in deficit."""
+def expand(session: Session, number: int, curriculum: Curriculum, student: Step) -> None:
+    """D_P^(r): new instructions for the task types in deficit, judged with the current student if wanted."""
     recipe = session.recipe
 
     def work(step: Step, receipt: Receipt) -> None:
         hard, easy = curriculum.seeds()
-        grown = curriculum.grown()
-        wanted = plan(session, number, hard + grown, easy, grow=True).grow
-        parents = hard if recipe.expand.parents == "seeds" else hard + grown
+        hard_grown, easy_grown = curriculum.grown()
+        wanted = plan(session, number, hard + hard_grown, easy + easy_grown, grow=True).grow
+        parents = hard if recipe.expand.parents == "seeds" else hard + hard_grown
         rejections: list[Rejection] = []
-        known = [*hard, *easy, *grown]
+        # Also seeds that lost their answer: a copy of one is no new instruction.
+        known = [*instructions_of(curriculum.pool), *hard_grown, *easy_grown]
         taken = grown_from(session, number, wanted, parents, known, curriculum.difficulty(), rejections, receipt)
         step.write(Rejection, rejections, "rejected")
+        leaked = [Instruction(r.text) for r in rejections if r.reason == "contaminated"]
+        step.write(Contaminated, (m for i in leaked for m in matches_of(i, session.contamination())), "contaminated")
+        if recipe.expand.check_difficulty:
+            growth.judge(session, number, taken, student, step, receipt)
         step.write(Instruction, taken)
+        for line in expanding.exhausted_lines(receipt, rejections):
+            session.progress.say(f"round {number}: {line}")
 
     place = f"round_{number}/01_expanded"
     settings = [plain(recipe.expand), plain(recipe.mix), plain(recipe.curriculum), recipe.seed, number,
-                model_mark(session, "teacher"), *corrections(session, place).settings]  # fmt: skip
+                model_mark(session, "teacher"), contamination_mark(session),
+                *corrections(session, place).settings]  # fmt: skip
     after = [curriculum.pool, curriculum.answers, curriculum.hard, *curriculum.expanded, *curriculum.rescored]
-    curriculum.expanded.append(session.step(place, work, version=1, settings=settings, after=after))
+    if recipe.expand.check_difficulty:
+        settings += [*judge_mark(session, "judge"), model_mark(session, "student")]
+        after.append(student)
+    curriculum.expanded.append(session.step(place, work, version=2, settings=settings, after=after))
 
 
-def _new_hard(number: int, curriculum: Curriculum) -> list[Instruction]:
-    """Hard rows that this round is the first to refine: the hard seeds in round 1, then what each round has grown."""
-    grown = instructions_of(curriculum.expanded[-1])
-    return [*curriculum.seeds()[0], *grown] if number == 1 else grown
+def _to_refine(session: Session, number: int, curriculum: Curriculum) -> list[Instruction]:
+    """Rows that this round is the first to refine: hard seeds in round 1, what it has grown; easy ones if wanted."""
+    hard, easy = curriculum.seeds() if number == 1 else ([], [])
+    hard_grown, easy_grown = curriculum.grown(LATEST)
+    return [*hard, *hard_grown, *([*easy, *easy_grown] if session.recipe.refine.easy else [])]
 
 
 def refined(session: Session, rows: list[Instruction], receipt: Receipt) -> Iterator[Refinement]:
@@ -152,10 +190,7 @@ def refine(session: Session, number: int, curriculum: Curriculum) -> None:
     recipe = session.recipe
 
     def work(step: Step, receipt: Receipt) -> None:
-        rows = _new_hard(number, curriculum)
-        if recipe.refine.easy and number == 1:
-            rows += curriculum.seeds()[1]
-        step.write(Refinement, refined(session, rows, receipt))
+        step.write(Refinement, refined(session, _to_refine(session, number, curriculum), receipt))
 
     settings = [plain(recipe.refine), model_mark(session, "refiner")]
     after = [curriculum.expanded[-1], *([curriculum.hard, curriculum.pool] if number == 1 else [])]
@@ -169,35 +204,55 @@ def enhanced(
     refinements: dict[str, Refinement],
     direct: dict[str, Answer],
     number: int,
+    found: list[Contaminated],
     receipt: Receipt,
 ) -> Iterator[Answer]:
-    """The teacher's answers to the refined texts of these rows."""
+    """The teacher's answers to the refined texts of these rows; evaluation texts in them are added to `found`."""
+    passes = passes_in(session)
+
+    def refuses(instruction: Instruction, text: str) -> str | None:
+        hits = matches(instruction.id, "answer", text, session.contamination())
+        found.extend(hits)
+        if hits:
+            return "contaminated"
+        if mentions_rewriting(instruction.text, text):
+            return "mentions_rewriting"
+        return "teacher_wrong" if passes(instruction, text) is False else None
+
     return refining.enhanced_answers(
         rows,
         refinements,
         direct,
         session.caller("teacher"),
         session.sampling("teacher", "writing"),
-        passes=passes_in(session),
+        refuses=refuses,
         round=number,
         receipt=receipt,
     )
 
 
 def enhance(session: Session, number: int, curriculum: Curriculum) -> None:
-    """ŷ: the teacher's answers to the refined texts."""
+    """ŷ: the teacher's answers to the refined texts, or y where the judge does not prefer them (`keep_better`)."""
+    recipe = session.recipe
 
     def work(step: Step, receipt: Receipt) -> None:
         refinements = {r.instruction_id: r for r in curriculum.refined[-1].read(Refinement)}
         hard, easy = curriculum.seeds()
-        rows = [i for i in [*hard, *easy, *instructions_of(curriculum.expanded[-1])] if i.id in refinements]
-        direct = answers_of(curriculum.answers)
-        step.write(Answer, enhanced(session, rows, refinements, direct, number, receipt))
+        hard_grown, easy_grown = curriculum.grown(LATEST)
+        rows = [i for i in [*hard, *easy, *hard_grown, *easy_grown] if i.id in refinements]
+        direct, found = curriculum.direct(), list[Contaminated]()
+        answers = list(enhanced(session, rows, refinements, direct, number, found, receipt))
+        step.write(Contaminated, found, "contaminated")
+        if recipe.refine.keep_better:
+            answers = keep_better(session, rows, answers, direct, step, receipt)
+        step.write(Answer, answers)
 
     after = [curriculum.refined[-1], curriculum.answers]
-    settings = [model_mark(session, "teacher")]
+    settings = [model_mark(session, "teacher"), contamination_mark(session)]
+    if recipe.refine.keep_better:
+        settings += judge_mark(session, "judge")
     place = f"round_{number}/03_enhanced_answers"
-    curriculum.enhanced.append(session.step(place, work, version=1, settings=settings, after=after))
+    curriculum.enhanced.append(session.step(place, work, version=2, settings=settings, after=after))
 
 
 def mix(session: Session, number: int, curriculum: Curriculum) -> Step:
@@ -206,14 +261,13 @@ def mix(session: Session, number: int, curriculum: Curriculum) -> Step:
 
     def work(step: Step, receipt: Receipt) -> None:
         hard, easy = curriculum.seeds()
-        answers = {i: a.text for i, a in answers_of(curriculum.answers).items()}
+        answers = {i: a.text for i, a in curriculum.direct().items()}
         for step_enhanced in curriculum.enhanced:
             answers |= {i: a.text for i, a in answers_of(step_enhanced).items()}
-        grown = (
-            curriculum.grown() if recipe.curriculum.data == "cumulative" else instructions_of(curriculum.expanded[-1])
-        )
-        hard = [i for i in [*hard, *grown] if i.id in answers]
-        easy = [i for i in easy if i.id in answers]
+        rounds = slice(None) if recipe.curriculum.data == "cumulative" else LATEST
+        hard_grown, easy_grown = curriculum.grown(rounds)
+        hard = [i for i in [*hard, *hard_grown] if i.id in answers]
+        easy = [i for i in [*easy, *easy_grown] if i.id in answers]
         examples = mixing.mix(
             plan(session, number, hard, easy, grow=False),
             hard,

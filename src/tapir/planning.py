@@ -18,7 +18,7 @@ from tapir.prompts.tasks import classify_messages, expand_messages, refine_messa
 from tapir.stages.seeds import load_pool
 from tapir.steps.rounds import MAX_REFINED_TOKENS
 from tapir.store.rundir import RunDir, Step, fingerprint
-from tapir.tasks import OTHERS, load_taxonomy
+from tapir.tasks import OTHERS, Taxonomy, load_taxonomy
 from tapir.types import Instruction, Receipt
 from tapir.wiring import Session, load_recipe
 
@@ -63,7 +63,7 @@ def describe(recipe: Recipe) -> list[str]:
     lines = [yaml.safe_dump(recipe.model_dump(mode="json", exclude_defaults=True), sort_keys=False).rstrip(), ""]
     pool = pool_size(recipe)
     lines.append(f"seed pool: {pool if pool is not None else 'not on this machine yet; sizes are unknown'}")
-    shares = targets_for(load_taxonomy().names if recipe.taxonomy is None else (), recipe.mix.targets)
+    shares = targets_for(_taxonomy(recipe).names, recipe.mix.targets)
     top = sorted(shares.items(), key=lambda item: -item[1])[:4]
     lines.append("target mix: " + ", ".join(f"{t} {s:.3f}" for t, s in top) + ", the others share the rest evenly")
     for r in range(1, recipe.curriculum.rounds + 1):
@@ -73,6 +73,10 @@ def describe(recipe: Recipe) -> list[str]:
         )
     lines += ["", *_cost_lines(recipe, pool)]
     return lines
+
+
+def _taxonomy(recipe: Recipe) -> Taxonomy:
+    return load_taxonomy(Path(recipe.taxonomy) if recipe.taxonomy else None)
 
 
 def pool_size(recipe: Recipe) -> int | None:
@@ -123,6 +127,8 @@ def _bounds(recipe: Recipe, pool: int) -> list[_Bound]:
     labelled = 0 if recipe.classify.by == "keep" else pool * (1 + recipe.classify.retries)
     answered = 0 if recipe.seeds.annotate == "keep" else 2 * pool
     answer, verdict = (recipe.models.resolved(r).max_answer_tokens for r in ("teacher", "judge"))
+    checked = grown * rounds if recipe.expand.check_difficulty else 0
+    chosen = pool + grown * rounds if recipe.refine.keep_better else 0
     size = _prompt_sizes(recipe)
     return [
         _Bound("classify", "teacher", labelled, size["classify"], 80),
@@ -130,8 +136,11 @@ def _bounds(recipe: Recipe, pool: int) -> list[_Bound]:
         _Bound("judge", "judge", judged if recipe.difficulty.kind == "mfd" else 0, size["judge"], verdict),
         _Bound("held-out answers", "teacher", held_out, size["answer"], answer),
         _Bound("expand", "teacher", grown * rounds * recipe.expand.max_tries, size["expand"], answer),
+        _Bound("answers to grown rows", "teacher", 2 * checked, size["answer"], answer),
+        _Bound("grown rows judged", "judge", checked * votes, size["judge"], verdict),
         _Bound("refine", "refiner", pool + grown * rounds, size["refine"], MAX_REFINED_TOKENS),
         _Bound("enhanced answers", "teacher", 2 * (pool + grown * rounds), 2 * size["answer"], answer),
+        _Bound("direct or enhanced", "judge", chosen * votes, size["judge"], verdict),
         _Bound("evaluate", "evaluator", compared * rounds, size["judge"], verdict),
         _Bound("null canaries", "evaluator", judge.canary * CANARIES * votes, size["judge"], verdict),
         _Bound("re-scoring", "judge", looked_at_again * votes, size["judge"], verdict),
@@ -140,16 +149,18 @@ def _bounds(recipe: Recipe, pool: int) -> list[_Bound]:
 
 def _prompt_sizes(recipe: Recipe) -> dict[str, float]:
     """Mean tokens of each kind of prompt, reckoned on the first seeds; answers to be judged count at their longest."""
-    taxonomy = load_taxonomy(Path(recipe.taxonomy) if recipe.taxonomy else None)
+    taxonomy = _taxonomy(recipe)
     rows = _pool(recipe)[:50] or [Instruction("x" * 300)]
+    # A pool may carry labels of another taxonomy; a run replaces them.
+    labelled = [(i, taxonomy.read_label(i.task or "") or OTHERS) for i in rows]
     longest = "x" * (CHARS_PER_TOKEN * recipe.models.resolved("teacher").max_answer_tokens)
     longest = longest[: recipe.judge.max_answer_chars]
     kinds = {
         "answer": [i.messages() for i in rows],
         "classify": [classify_messages(i, taxonomy) for i in rows],
         "judge": [judge_messages(i, longest, longest)[0] for i in rows],
-        "expand": [expand_messages(i, taxonomy[i.task or OTHERS]) for i in rows],
-        "refine": [refine_messages(i, taxonomy[i.task or OTHERS]) for i in rows],
+        "expand": [expand_messages(i, taxonomy[label]) for i, label in labelled],
+        "refine": [refine_messages(i, taxonomy[label]) for i, label in labelled],
     }
     return {
         kind: sum(len(m.content) for prompt in prompts for m in prompt) / len(prompts) / CHARS_PER_TOKEN

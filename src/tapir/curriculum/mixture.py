@@ -19,8 +19,6 @@ from tapir.types import RoundPlan
 
 RowT = TypeVar("RowT")
 
-RowT = TypeVar("RowT")
-
 PAPER_SHARES: Mapping[str, float] = {
     "Math": 0.167,
     "Reasoning": 0.167,

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from tapir.config import Decontaminate, Seeds
 from tapir.curriculum.contamination import NGRAM, Item
-from tapir.curriculum.dedup import near_duplicate_index
+from tapir.curriculum.dedup import near_duplicate_index, near_duplicates
 from tapir.curriculum.words import words
 from tapir.errors import DataError, MissingExtra
 from tapir.evaluation.benchmarks import benchmark_names, files_among, load_benchmark
@@ -28,6 +28,10 @@ from tapir.types import Instruction, Message, Receipt, canonical_json, content_i
 Form = Literal["alpaca", "messages", "sharegpt", "columns"]
 Located = tuple[str, Any]
 """Where a row stood, and the row; a string instead of a mapping is a row that could not be read, and says why."""
+
+
+FORM_ROWS = 50
+"""Rows whose keys are looked at to tell the form."""
 
 
 @dataclass(slots=True)
@@ -46,7 +50,7 @@ def load_pool(settings: Seeds, *, seed: int, receipt: Receipt, split: str = "poo
     if settings.sample is not None and settings.sample < len(rows):
         kept = set(random.Random(seed).sample(range(len(rows)), settings.sample))
         rows = [row for number, row in enumerate(rows) if number in kept]
-    form = _form(settings, rows)
+    form = form_of(settings, rows)
     for where, row in rows:
         for instruction, answer in _instructions(where, row, form, settings, pool, receipt):
             if instruction.id in seen:
@@ -174,10 +178,11 @@ def _parquet(path: Path) -> Iterator[Located]:
 _FILES = {".jsonl": _jsonl, ".json": _json, ".csv": _csv, ".parquet": _parquet}
 
 
-def _form(settings: Seeds, rows: list[Located]) -> Form:
+def form_of(settings: Seeds, rows: list[Located]) -> Form:
+    """The rows' form: as the settings say, else by the keys of the first ones."""
     if settings.format != "auto":
         return settings.format
-    keys = {key for _, row in rows[:50] if isinstance(row, dict) for key in cast("dict[str, Any]", row)}
+    keys = {key for _, row in rows[:FORM_ROWS] if isinstance(row, dict) for key in cast("dict[str, Any]", row)}
     if "messages" in keys:
         return "messages"
     if "conversations" in keys:
@@ -271,14 +276,9 @@ def builtin_hash() -> str:
 def without_near_duplicates(instructions: list[Instruction], receipt: Receipt) -> list[Instruction]:
     """The first of each group of near duplicates (ROUGE-L F1 of 0.7 and more), the others counted."""
     index = near_duplicate_index([], expected=len(instructions))
-    kept: list[Instruction] = []
-    for instruction in instructions:
-        if index.match(instruction.text) is not None:
-            receipt.drop("near_duplicate")
-            continue
-        index.add(instruction.id, instruction.text)
-        kept.append(instruction)
-    return kept
+    repeated = {d.id for d in near_duplicates(((i.id, i.text) for i in instructions), index)}
+    receipt.drop("near_duplicate", len(repeated))
+    return [i for i in instructions if i.id not in repeated]
 
 
 def evaluation_texts(own: Iterable[str], settings: Decontaminate) -> list[Item]:

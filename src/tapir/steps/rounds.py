@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+from tapir.config import Recipe
 from tapir.curriculum.hygiene import Hygiene
 from tapir.curriculum.mixture import plan_round, targets_for
 from tapir.curriculum.refinement_guard import mentions_rewriting
@@ -28,6 +29,7 @@ from tapir.steps.common import (
 from tapir.steps.judgement import DROPPED, corrections
 from tapir.steps.keeping import keep_better
 from tapir.store.rundir import Step
+from tapir.tasks import Taxonomy
 from tapir.types import Answer, Difficulty, Example, Instruction, Receipt, Refinement, Rejection, RoundPlan
 from tapir.wiring import Session
 
@@ -81,13 +83,24 @@ LATEST = slice(-1, None)
 
 def plan(session: Session, number: int, hard: list[Instruction], easy: list[Instruction], *, grow: bool) -> RoundPlan:
     """The round's plan; with `grow`, what expansion may add counts as supply."""
-    recipe = session.recipe
-    supply = Counter(str(i.task) for i in hard)
+    return plan_for(session.recipe, session.taxonomy, number, hard, easy, grow=grow)
+
+
+def plan_for(
+    recipe: Recipe,
+    taxonomy: Taxonomy,
+    number: int,
+    hard: list[Instruction],
+    easy: list[Instruction],
+    *,
+    grow: bool,
+) -> RoundPlan:
+    """The same from a recipe alone, for looking ahead."""
     room = {t: n * recipe.expand.per_seed for t, n in Counter(str(i.task) for i in hard if i.origin == "seed").items()}
     return plan_round(
-        supply,
+        Counter(str(i.task) for i in hard),
         Counter(str(i.task) for i in easy),
-        targets_for(session.taxonomy.names, recipe.mix.targets),
+        targets_for(taxonomy.names, recipe.mix.targets),
         recipe.curriculum.alpha(number),
         recipe.mix.size,
         round=number,

@@ -65,4 +65,6 @@ def load_taxonomy(path: Path | None = None) -> Taxonomy:
         ) from error
     if len({_folded(t.name) for t in tasks}) != len(tasks) or not tasks:
         raise DataError(f"{source}: task names must be there and differ from each other")
+    if not any(t.name == OTHERS for t in tasks):
+        raise DataError(f"{source}: it needs a task named {OTHERS}, for instructions that fit none of the rest")
     return Taxonomy(tasks)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from tapir.report import closeup, findings, funnel, learning, making, quality, verdicts
+from tapir.report import balance, closeup, findings, funnel, learning, making, quality, verdicts
 from tapir.report.facts import Facts
 from tapir.report.markup import Element, el, foreign, render, stylesheet
 from tapir.store.rundir import RunDir, write_text
@@ -23,6 +23,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[Facts], list[Element]]], ...] = (
     ("quality", "Relative quality", quality.quality),
     ("difficulty", "Difficulty", making.difficulty),
     ("mix", "Task mix", making.mix),
+    ("grown", "Grown and enhanced", balance.grown_and_enhanced),
     ("funnel", "Rows", funnel.funnel),
     ("training", "Training", learning.training),
     ("judge", "Trust in the judge", verdicts.judge),

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from tapir.curriculum.difficulty import delta_table
+from tapir.report.balance import families
 from tapir.report.bins import bins_of, counted, thresholds
 from tapir.report.charts import figure, histogram, mix_columns, stacked_bars
 from tapir.report.facts import Facts
@@ -102,7 +103,7 @@ def mix(facts: Facts) -> list[Element]:
     ]
     left_out = f" {len(tasks) - len(shown)} rarer types are not shown." if len(tasks) > len(shown) else ""
     caption = f"Share of each task type, % (rows: {sizes}); the upright line is the target Pr(T).{left_out}"
-    return [figure(chart, caption, head, data)]
+    return [figure(chart, caption, head, data), *families(facts)]
 
 
 def _readable_sets(facts: Facts) -> dict[str, Counter[str]]:

@@ -92,6 +92,8 @@ def test_allowed_rows_and_allowed_items_are_left_alone():
     assert index(allow=["row-3"]).hits(LONG, row_id="row-3") == []
     assert index(allow=["row-3"]).hits(LONG, row_id="row-4")
     assert index(allow=["trains/7"]).hits(LONG) == []
+    assert index(allow=["row-3 trains/7"]).hits(LONG, row_id="row-3") == []
+    assert index(allow=["row-3 capitals/1"]).hits(LONG, row_id="row-3")
 
 
 def test_no_items_or_no_words_mean_no_hits():

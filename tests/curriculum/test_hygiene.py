@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
+from tapir.curriculum import dedup
 from tapir.curriculum.contamination import ContaminationIndex
 from tapir.curriculum.hygiene import Hygiene
 from tapir.types import Instruction
@@ -23,6 +26,8 @@ def refused(text: str, task: str = "Math") -> str | None:
         ("Answer like the given instruction: how many apples are left of twelve?", "talks_about_given_instruction"),
         ("how many minutes does a train need for 120 km at 80 km an hour", "exact_duplicate"),
         ("How many minutes does a train need for 150 km at 80 km an hour?", "near_duplicate"),
+        ("D) the train needs ninety minutes for it", "answers"),
+        ("The answer is ninety minutes, since the train is fast.", "answers"),
         ("Tell me. " * 30, "too_long"),
         ("Combien de pommes est-ce que la fille et le garçon ont dans une boîte avec des poires ?", "other_language"),
         ("Say which metal is liquid at room temperature in a house?", "near_duplicate"),
@@ -50,3 +55,29 @@ def test_a_classifier_may_refuse_the_type():
     assert (
         hygiene.refuses(Instruction("Write a poem about the moon over a quiet sea.", task="Math"), SEED) == "off_type"
     )
+
+
+def test_an_encoder_may_say_that_it_is_the_same_in_other_words():
+    class Fruit:
+        """Knows only whether a text speaks of apples."""
+
+        def __init__(self) -> None:
+            self.known = False
+
+        def add(self, texts: Sequence[str]) -> None:
+            self.known |= any("apple" in text for text in texts)
+
+        def repeats(self, text: str) -> bool:
+            return self.known and "apple" in text
+
+    hygiene = Hygiene([SEED], EVALUATION, likeness=Fruit())
+    first = Instruction("How many apples are in five boxes of twenty if each third one is bad?", task="Math")
+    second = Instruction("A crate holds an apple for every day of March. Half are eaten. What is left?", task="Math")
+    assert hygiene.refuses(first, SEED) is None
+    assert hygiene.refuses(second, SEED) == "same_meaning"
+
+
+def test_above_the_limit_near_duplicates_are_sought_by_minhash(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(dedup, "MINHASH_FROM", 1)
+    child = Instruction("How many minutes does a train need for 150 km at 80 km an hour?", task="Math")
+    assert Hygiene([SEED], EVALUATION).refuses(child, SEED) == "near_duplicate"

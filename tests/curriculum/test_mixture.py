@@ -251,6 +251,18 @@ def test_a_quota_above_supply_is_an_error_unless_repeats_are_asked_for():
     assert sorted(drawn.count(row) for row in rows) == [2, 3]
 
 
+@given(st.integers(1, 30), st.integers(0, 90), st.integers(0, 2**32), st.randoms(use_true_random=False))
+def test_with_repeats_no_row_comes_twice_before_every_row_came_once(
+    supply: int, count: int, seed: int, rng: random.Random
+):
+    rows = rows_of({"Math": supply})
+    drawn = draw(rows, {"Math": count}, random.Random(seed), replace=True)
+    times = [drawn.count(row) for row in rows]
+    assert (len(drawn), max(times) - min(times) <= 1) == (count, True)
+    rng.shuffle(rows)
+    assert draw(rows, {"Math": count}, random.Random(seed), replace=True) == drawn
+
+
 def test_a_row_that_is_there_twice_is_refused():
     with pytest.raises(DataError, match="there twice"):
         draw([Row("a", "Math"), Row("a", "Math")], {"Math": 1}, random.Random(0))

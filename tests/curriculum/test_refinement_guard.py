@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tapir.curriculum.refinement_guard import refusal
+from tapir.curriculum.refinement_guard import mentions_rewriting, refusal
 
 TRAIN = "A train leaves Lyon at 9:15 and covers 240 km in 3 hours. What is its speed?"
 
@@ -83,3 +83,17 @@ SQUARES = (
 def test_the_refinements_that_the_paper_prints_pass(pair: tuple[str, str]):
     """Tables 1 and 11."""
     assert refusal(*pair) is None
+
+
+@pytest.mark.parametrize(
+    ("instruction", "answer", "mentions"),
+    [
+        ("Name a river.", "The rewritten instruction asks for a river: the Rhine.", True),
+        ("Name a river.", "Rewritten: Name a long river.", True),
+        ("Name a river.", "I answer the original instruction first. The Rhine.", True),
+        ("Name a river.", "The Rhine. Its rewritten course is shorter than the original one.", False),
+        ("Explain what a rewritten prompt is.", "A rewritten prompt is one that was put in other words.", False),
+    ],
+)
+def test_an_answer_must_not_speak_of_the_rewriting(instruction: str, answer: str, mentions: bool):
+    assert mentions_rewriting(instruction, answer) is mentions

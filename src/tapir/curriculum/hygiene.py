@@ -26,6 +26,9 @@ _LEAK = re.compile(
     re.IGNORECASE,
 )
 
+_OPTION = re.compile(r"\s*(?:\(?[A-Ha-h][).:](?:\s|$)|(?:the )?(?:answer|solution) is\b|answer\s*:)", re.IGNORECASE)
+"""How a small teacher begins when it answers the example, a choice above all, instead of writing another."""
+
 OffType = Callable[[Instruction], bool]
 """Whether a classifier says that an instruction is not of its own task type."""
 
@@ -76,6 +79,8 @@ class Hygiene:
             return "empty"
         if _LEAK.search(child.text):
             return "talks_about_given_instruction"
+        if _OPTION.match(child.text):
+            return "answers"
         if new > LONGEST * old + SLACK_WORDS:
             return "too_long"
         if new < SHORTEST * old - SLACK_WORDS:

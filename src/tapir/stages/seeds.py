@@ -141,8 +141,10 @@ def _jsonl(path: Path) -> Iterator[Located]:
             try:
                 row = json.loads(line)
             except json.JSONDecodeError:
-                row = "broken_json"
-            yield f"{path.name}:{number}", row if isinstance(row, dict | str) else "not_an_object"
+                yield f"{path.name}:{number}", "broken_json"
+                continue
+            # A string here says why a row is unreadable: a row that is itself a string must not pass for one.
+            yield f"{path.name}:{number}", row if isinstance(row, dict) else "not_an_object"
 
 
 def _json(path: Path) -> Iterator[Located]:

@@ -1,0 +1,125 @@
+"""`tapir data …`, `tapir decontaminate` and `tapir mix --plan` on small files, as a user calls them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from tapir.cli import app
+from tapir.errors import DataError, RecipeError
+from tapir.store.rundir import RunDir, write_text
+from tapir.store.tables import read_plain
+from tapir.types import Answer, Difficulty, Instruction, Receipt
+
+ITEM = "A farmer has twelve sheep and buys nine more at the market on Monday; how many sheep are there?"
+
+
+def write(path: Path, *rows: object) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def call(*words: object, code: int = 0) -> str:
+    result = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
+    assert result.exit_code == code, result.output
+    return result.stdout
+
+
+def fails(error: type[Exception], match: str, *words: object) -> None:
+    with pytest.raises(error, match=match):
+        call(*words)
+
+
+@pytest.fixture
+def pool(tmp_path: Path) -> str:
+    return write(
+        tmp_path / "pool.jsonl",
+        {"instruction": "Name the longest river of France.", "output": "The Loire.", "task": "Geography"},
+        {"instruction": "Name the longest river of France.", "output": "The Loire."},
+        {"instruction": "Name the longest river of Spain.", "output": "The Tagus."},
+        {"instruction": " "},
+        "broken",
+        {"instruction": f"solve this — {ITEM.lower()}", "output": "Twenty-one.", "task": "Math"},
+    )
+
+
+def test_check_tells_what_a_run_would_drop_and_why(pool: str):
+    found = json.loads(call("data", "check", pool, "--json"))
+    assert (found["form"], found["rows"], found["instructions"], found["answers"]) == ("alpaca", 6, 2, 2)
+    assert found["dropped"] == {"empty": 1, "exact_duplicate": 1, "near_duplicate": 1, "not_an_object": 1}
+    assert found["tasks"] == {"Geography": 1, "Math": 1}
+    # Six words, and two more than the nineteen of the item.
+    assert (found["instruction_words"]["shortest"], found["instruction_words"]["longest"]) == (6, 21)
+    ((text, other, score),) = found["near_duplicates"]
+    assert (text[-6:], other[-7:], round(score, 3)) == ("Spain.", "France.", 0.833)
+
+
+def test_check_prints_no_control_characters(tmp_path: Path):
+    path = write(tmp_path / "pool.jsonl", {"instruction": "Say \x1b[31mred twice."}, {"instruction": "Say red twice."})
+    assert "\x1b" not in call("data", "check", path)
+
+
+@pytest.mark.parametrize("command", [("decontaminate",), ("data", "decontaminate")])
+def test_both_names_find_the_same_and_end_with_1(pool: str, tmp_path: Path, command: tuple[str, ...]):
+    held_out = write(tmp_path / "held_out.jsonl", {"prompt": ITEM})
+    out = call(*command, pool, "--against", held_out, "-o", tmp_path / "matches.jsonl", code=1)
+    (match,) = read_plain(tmp_path / "matches.jsonl")
+    assert "1 of 3 rows repeat one of 1 evaluation texts" in out
+    assert match["text"][match["start"] : match["end"]] == match["matched_text"] == ITEM.lower()[:-1]
+    assert match["item_text"] == ITEM
+
+
+def test_a_reviewed_match_is_let_pass(pool: str, tmp_path: Path):
+    held_out = write(tmp_path / "held_out.jsonl", {"prompt": ITEM})
+    reviewed = tmp_path / "matches.jsonl"
+    call("decontaminate", pool, "--against", held_out, "-o", reviewed, code=1)
+    write(reviewed, *({**row, "allow": True} for row in list(read_plain(reviewed))))
+    assert "0 of 3 rows" in call("decontaminate", pool, "--against", held_out, "--allow", reviewed)
+
+
+def test_a_benchmark_is_named_and_a_missing_one_waived(pool: str, tmp_path: Path):
+    write(tmp_path / "gsm8k.jsonl", {"question": ITEM})
+    named = ("decontaminate", pool, "--folder", tmp_path, "--against", "gsm8k", "--against", "mmlu", "--waive", "mmlu")
+    assert "gsm8k/0:question" in call(*named, code=1)
+    assert "gsm8k" in call("data", "benchmarks")
+
+
+def test_a_plan_of_a_labelled_pool_says_what_is_drawn_left_and_grown(tmp_path: Path):
+    rows = [{"instruction": f"Question {n}", "task": "Math" if n < 30 else "Reasoning"} for n in range(40)]
+    plan = json.loads(call("mix", "--plan", write(tmp_path / "p.jsonl", *rows), "--size", 12, "--json"))
+    by_task = {row["task"]: row for row in plan["tasks"]}
+    # A sixth of 12 each; the missing types' 8 rows are shared by both: 6 and 6.
+    assert {t: by_task[t]["draw"] for t in ("Math", "Reasoning", "Law")} == {"Math": 6, "Reasoning": 6, "Law": 0}
+    assert (by_task["Math"]["undrawn"], by_task["Reasoning"]["undrawn"]) == (24, 4)
+    assert by_task["Code Debug"]["grow"] == 1
+
+
+def test_a_pool_without_labels_and_a_plan_without_the_word_are_refused(pool: str, tmp_path: Path):
+    bare = write(tmp_path / "bare.jsonl", {"instruction": "Name a river."})
+    fails(DataError, "stage classify", "mix", "--plan", bare)
+    fails(RecipeError, "add --plan", "mix", pool)
+
+
+def test_a_plan_of_a_run_reads_its_tables(tmp_path: Path):
+    run = RunDir(tmp_path / "run")
+    models = "{teacher: {kind: scripted}, student: {kind: local, model: x}}"
+    write_text(run.recipe_path, f"models: {models}\nmix: {{size: 10}}\nexpand: {{per_round: 2}}\n")
+    write_text(run.manifest_path, "{}")
+    fails(DataError, "--until select", "mix", "--plan", run.root)
+    rows = [Instruction(f"Question {n}", task="Math") for n in range(12)]
+    for place, kind, table in (
+        ("round_0/02_classified", Instruction, rows),
+        ("round_0/03_teacher_answers", Answer, [Answer(i.id, "teacher", "So.") for i in rows]),
+        ("round_0/07_hard", Difficulty, [Difficulty(rows[0].id, 3.0)]),
+    ):
+        step = run.step(place, "x")
+        step.write(kind, table)
+        step.finish(Receipt(step.stage))
+    plan = json.loads(call("mix", "--plan", run.root, "--json"))
+    (math,) = (row for row in plan["tasks"] if row["task"] == "Math")
+    # Three of ten are hard; one is there, two may be grown.
+    assert (plan["alpha"], plan["rows"]) == (0.3, 10)
+    assert (math["hard"], math["grow"], math["draw hard"], math["draw easy"]) == (1, 2, 3, 7)

@@ -28,14 +28,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A recipe with all of it, and a copy of one seed in the user's own copy of a benchmark."""
     folder = tmp_path_factory.mktemp("options")
     (folder / "tasks.yaml").write_text(yaml.safe_dump(TAXONOMY), encoding="utf-8")
-    seed = "A byte is made up of several bits. State how many, as a number only."
+    seed = "Why do people knock before they enter a bedroom whose door is closed? Answer in one or two sentences."
     (folder / "gsm8k.jsonl").write_text(json.dumps({"question": seed.upper()}) + "\n", encoding="utf-8")
     prepare(
         folder,
-        seeds={"source": "builtin", "sample": 60},
+        seeds={"source": "builtin", "sample": 48},
         taxonomy=str(folder / "tasks.yaml"),
         student_0="as_is",
-        judge={},
+        judge={"max_pairs": 24},
+        difficulty={"delta": 3},
         mix={"size": 8},
         expand={"per_round": 4, "per_seed": 2, "check_difficulty": True},
         refine={"keep_better": True},
@@ -85,6 +86,7 @@ def test_grown_rows_not_above_delta_are_easy_and_are_not_refined(run: RunDir):
     refined = {row["instruction_id"] for row in tables(run.root)["round_1/02_refined.parquet"]}
     assert refined & grown == grown - easy
     hard = {e.instruction_id for r in (1, 2) for e in rows(run, f"round_{r}/04_mix", Example) if e.hard}
+    assert easy
     assert not hard & easy
 
 

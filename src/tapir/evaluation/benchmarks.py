@@ -46,8 +46,8 @@ class Benchmark:
 def benchmarks() -> dict[str, Benchmark]:
     """The list by name."""
     text = (resources.files("tapir.data") / "benchmarks.yaml").read_text(encoding="utf-8")
-    found = [Benchmark(**{**raw, "columns": tuple(raw["columns"])}) for raw in yaml.safe_load(text)]
-    return {b.name: b for b in found}
+    listed: list[dict[str, Any]] = yaml.safe_load(text)
+    return {raw["name"]: Benchmark(columns=tuple(raw.pop("columns")), **raw) for raw in listed}
 
 
 def benchmark_names(against: Iterable[str], waive: Iterable[str] = ()) -> list[str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tapir.config import ROLES, Model, Recipe, Role, Seeds
 from tapir.errors import TapirError
+from tapir.evaluation.benchmarks import benchmark_names, load_benchmark
 from tapir.models.calls import Request, Sampling
 from tapir.models.engine import Caller
 from tapir.models.ledger import Ledger
@@ -39,7 +40,8 @@ class Finding:
 
 def examine(recipe: Recipe) -> list[Finding]:
     """Every check; one that fails does not hide the next."""
-    return [finding for check in (_extras, _disk, _pool, _held_out, _models, _training) for finding in check(recipe)]
+    checks = (_extras, _disk, _pool, _held_out, _benchmarks, _models, _training)
+    return [finding for check in checks for finding in check(recipe)]
 
 
 def _tried(what: str, attempt: Callable[[], str]) -> Finding:
@@ -86,6 +88,13 @@ def _held_out(recipe: Recipe) -> Iterator[Finding]:
             return f"{len(rows)} instructions"
 
         yield _tried(f"evaluation {evaluation.kind} on {evaluation.prompts}", load)
+
+
+def _benchmarks(recipe: Recipe) -> Iterator[Finding]:
+    """Public benchmarks that the training data must be free of: each is at hand, or waived."""
+    settings = recipe.decontaminate
+    for name in benchmark_names(settings.against, settings.waive) if settings.enabled else ():
+        yield _tried(f"benchmark {name}", lambda name=name: f"{len(load_benchmark(name, settings.folder))} texts")
 
 
 def _models(recipe: Recipe) -> Iterator[Finding]:

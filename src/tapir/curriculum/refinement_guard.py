@@ -24,6 +24,10 @@ _NUMBER = re.compile(r"\d+(?:[.,:/]\d+)*")
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _NUMBER_WORDS = "two three four five six seven eight nine ten eleven twelve"
 _SPELLED = {word: str(value) for value, word in enumerate(_NUMBER_WORDS.split(), start=2)}
+_JUST_ONE = re.compile(
+    r"\bone\s+(?:\w+\s+)?(?:sentence|word|line|paragraph|letter|number|name|example|reason|statement|step)\b", re.I
+)
+"""`one` is too common a word to be kept like a number; as a limit to an answer it is one."""
 _OPTION = re.compile(r"(?<!\S)(?:\(([A-Ha-h])\)|([A-Ha-h])[).:])(?=[ \t\w])")
 _NAME = re.compile(r"(?<![.!?:\n\"“(])(?<!^)[ ]([A-Z][\w'’-]*)")
 _MENTIONS = re.compile(r"rewritten|refined instruction|original instruction|</?instruction>", re.IGNORECASE)
@@ -37,16 +41,16 @@ _ANSWERING = (
     re.compile(r"\b(?:the|its)\s+(?:correct\w*\s+)?(?:answer|result|solution|sentence|option)\s+is\b", re.I),
 )
 _VERBS = (
-    "add analy[sz]e answer apply arrange assess brainstorm build calculate categori[sz]e change check choose classify "
-    "combine come compare complete compose compute conclude construct consider contrast convert correct create debate "
-    "debug decide deduce define demonstrate derive describe design detail detect determine develop devise diagnose "
-    "discuss draft draw edit elaborate estimate evaluate examine expand explain explore express extract fill find fix "
-    "form formulate generate give group guess help identify illustrate imagine implement improve include infer "
-    "interpret invent justify keep label let list make match mention modify name offer optimi[sz]e order organi[sz]e "
-    "outline paraphrase pick plan predict prepare present prove provide rank rate read recommend reason recall "
-    "reformulate remove rename reorder rephrase replace report research respond restate reverse review revise rewrite "
-    "say select share show simplify simulate solve sort specify spell start state suggest summari[sz]e tell test "
-    "think transform translate try turn use verify work write"
+    "add analy[sz]e answer apply arrange assess avoid be brainstorm build calculate categori[sz]e change check choose "
+    "classify combine come compare complete compose compute conclude construct consider contrast convert correct "
+    "create debate debug decide deduce define demonstrate derive describe design detail detect determine develop "
+    "devise diagnose do discuss draft draw edit elaborate estimate evaluate examine expand explain explore express "
+    "extract fill find fix form formulate generate give group guess help identify illustrate imagine implement "
+    "improve include infer interpret invent justify keep label let list make match mention modify name offer "
+    "optimi[sz]e order organi[sz]e outline paraphrase pick plan predict prepare present prove provide rank rate read "
+    "recommend reason recall reformulate remove rename reorder rephrase replace report research respond restate "
+    "reverse review revise rewrite say select share show simplify simulate solve sort specify spell start state "
+    "suggest summari[sz]e tell test think transform translate try turn use verify work write"
 )
 _VERB = re.compile("|".join(_VERBS.split()))
 _BEFORE_VERB = r"please|then|and|or|(?:task is|need|want you|asked) to|should|must|can|step by step"
@@ -74,9 +78,21 @@ def refusal(original: str, refined: str, *, max_growth: float = 4.0) -> str | No
     if before is not None and after is not None and before != after:
         return "other_language"
     lost = _lost(original, refined)
-    if lost is None and before in (None, "en") and _ASKS.search(original) and not _ASKS.search(refined):
+    if (
+        lost is None
+        and before in (None, "en")
+        and _ASKS.search(original)
+        and not _ASKS.search(_added(original, refined))
+    ):
         return "answers"
     return lost
+
+
+def _added(original: str, refined: str) -> str:
+    """What follows the original where it stands whole at the beginning, else all of the text."""
+    before, after = _one_line(original), _one_line(refined)
+    added = after.removeprefix(before).strip()
+    return added if after.startswith(before) and words(added) else after
 
 
 def mentions_rewriting(instruction: str, answer: str) -> bool:
@@ -90,6 +106,9 @@ def _lost(original: str, refined: str) -> str | None:
     options = _options(refined)
     if any(not options.get(letter, "").startswith(wording) for letter, wording in _options(original).items()):
         return "lost_option"
+    limits = {" ".join(limit.lower().split()) for limit in _JUST_ONE.findall(original)}
+    if limits - {" ".join(limit.lower().split()) for limit in _JUST_ONE.findall(refined)}:
+        return "lost_number"
     if not any(_numbers_kept(original, reading) for reading in _readings(refined)):
         return "lost_number"
     if _kept(original, refined) < KEPT_WORDS:

@@ -208,7 +208,7 @@ def refine(session: Session, number: int, curriculum: Curriculum) -> None:
     settings = [plain(recipe.refine), model_mark(session, "refiner")]
     after = [curriculum.expanded[-1], *([curriculum.hard, curriculum.pool] if number == 1 else [])]
     place = f"round_{number}/02_refined"
-    curriculum.refined.append(session.step(place, work, version=1, settings=settings, after=after))
+    curriculum.refined.append(session.step(place, work, version=2, settings=settings, after=after))
 
 
 def enhanced(

@@ -37,9 +37,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         student_0="as_is",
         judge={"max_pairs": 24},
         difficulty={"delta": 3},
-        # Mostly hard rows, and as many as there can be: so that some have to be grown.
+        # More hard rows than there are: as many are grown in each round as may be.
         curriculum={"rounds": 2, "alpha_start": 0.8, "alpha_step": 0.1},
-        mix={},
+        mix={"size": 1000},
         expand={"per_round": 4, "per_seed": 2, "check_difficulty": True},
         refine={"keep_better": True},
         evaluate=[],

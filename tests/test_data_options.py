@@ -40,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         # More hard rows than there are: as many are grown in each round as may be.
         curriculum={"rounds": 2, "alpha_start": 0.8, "alpha_step": 0.1},
         mix={"size": 1000},
-        expand={"per_round": 4, "per_seed": 2, "check_difficulty": True},
+        expand={"per_round": 4, "per_seed": 4, "max_tries": 30, "check_difficulty": True},
         refine={"keep_better": True},
         evaluate=[],
         decontaminate={"against": ["gsm8k", "mmlu"], "waive": ["mmlu"], "folder": str(folder)},

@@ -33,7 +33,7 @@ class Writer:
 
 def grow(wanted: int, writer: Writer, *, refuses=lambda child, parent: None, **changed):
     receipt, rejections = Receipt("expand"), list[Rejection]()
-    settings = {"per_seed": 4, "max_tries": 4, "round": 1, "seed": 3, **changed}
+    settings = {"per_seed": 4, "children": {}, "max_tries": 4, "round": 1, "seed": 3, **changed}
     weights = settings.pop("weights", EVEN)
     parents = settings.pop("parents", PARENTS)
     taken = expand(
@@ -82,6 +82,11 @@ def test_no_seed_has_more_children_than_it_may():
     taken, _, receipt = grow(9, Writer(), parents=PARENTS[:2], per_seed=3)
     assert Counter(t.parent_id for t in taken) == {p.id: 3 for p in PARENTS[:2]}
     assert receipt.notes["exhausted"] == {"Math": 3}
+
+
+def test_children_of_earlier_rounds_count():
+    taken, _, _ = grow(9, Writer(), parents=PARENTS[:2], per_seed=3, children={PARENTS[0].id: 2})
+    assert Counter(t.parent_id for t in taken) == {PARENTS[0].id: 1, PARENTS[1].id: 3}
 
 
 def test_a_type_that_is_refused_again_and_again_stops_at_its_tries_with_a_clear_message():

@@ -81,7 +81,7 @@ class Expand(Part):
     per_round: Annotated[int, Field(ge=0)] = 4000
     """At most this many a round."""
     per_seed: Positive = 4
-    """At most this many from one seed."""
+    """At most this many from one seed, over all rounds."""
     parents: Literal["seeds", "grown"] = Field(default="seeds", validation_alias=AliasChoices("from", "parents"))
     """Grow from hard seeds, or from all hard rows so far (recipe key `from`)."""
     max_tries: Positive = 4

@@ -31,6 +31,7 @@ class Growth:
     per_seed: int
     taken: list[Instruction] = field(default_factory=lambda: list[Instruction]())
     children: Counter[str] = field(default_factory=lambda: Counter[str]())
+    """By parent, those of earlier rounds among them."""
     asked: int = 0
 
     @property
@@ -63,13 +64,17 @@ def expand(
     *,
     refuses: Refuses,
     per_seed: int,
+    children: Mapping[str, int],
     max_tries: int,
     round: int,
     seed: int,
     rejections: list[Rejection],
     receipt: Receipt,
 ) -> list[Instruction]:
-    """New instructions of the wanted types; a type that cannot be filled is named in the receipt's notes."""
+    """New instructions of the wanted types; a type that cannot be filled is named in the receipt's notes.
+
+    `children` is how many each parent has from earlier rounds.
+    """
     growths = [
         Growth(
             task,
@@ -78,6 +83,7 @@ def expand(
             {p.id: max(weights.get(p.id, 0.0), 0.1) for p in parents if p.task == task},
             random.Random(f"{seed}:{round}:{task}"),
             per_seed,
+            children=Counter(children),
         )
         for task, count in sorted(grow.items())
         if count > 0

@@ -279,7 +279,8 @@ def without_near_duplicates(instructions: list[Instruction], receipt: Receipt) -
     """The first of each group of near duplicates (ROUGE-L F1 of 0.7 and more), the others counted."""
     index = near_duplicate_index([], expected=len(instructions))
     repeated = {d.id for d in near_duplicates(((i.id, i.text) for i in instructions), index)}
-    receipt.drop("near_duplicate", len(repeated))
+    if repeated:
+        receipt.drop("near_duplicate", len(repeated))
     return [i for i in instructions if i.id not in repeated]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from tapir.config import Recipe
@@ -96,7 +96,10 @@ def plan_for(
     grow: bool,
 ) -> RoundPlan:
     """The same from a recipe alone, for looking ahead."""
-    room = {t: n * recipe.expand.per_seed for t, n in Counter(str(i.task) for i in hard if i.origin == "seed").items()}
+    children, room = children_of([*hard, *easy]), Counter[str]()
+    for i in hard:
+        if i.origin == "seed":
+            room[str(i.task)] += max(0, recipe.expand.per_seed - children[i.id])
     return plan_round(
         Counter(str(i.task) for i in hard),
         Counter(str(i.task) for i in easy),
@@ -107,6 +110,11 @@ def plan_for(
         growable=room if grow else None,
         grow_limit=recipe.expand.per_round if grow else None,
     )
+
+
+def children_of(rows: Iterable[Instruction]) -> Counter[str]:
+    """How many of these rows were grown from each instruction."""
+    return Counter(i.parent_id for i in rows if i.parent_id is not None)
 
 
 def grown_from(
@@ -137,6 +145,7 @@ def grown_from(
         replace(session.sampling("teacher", "writing"), temperature=session.writing_temperature()),
         refuses=refuses,
         per_seed=recipe.expand.per_seed,
+        children=children_of(known),
         max_tries=recipe.expand.max_tries,
         round=number,
         seed=recipe.seed,

@@ -37,9 +37,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         student_0="as_is",
         judge={"max_pairs": 24},
         difficulty={"delta": 3},
-        # More hard rows than there are: as many are grown in each round as may be.
+        # More hard rows than there are, most of the type with most seeds: each round grows as many as it may.
         curriculum={"rounds": 2, "alpha_start": 0.8, "alpha_step": 0.1},
-        mix={"size": 1000},
+        mix={"size": 1000, "targets": {"Others": 0.85}},
         expand={"per_round": 4, "per_seed": 4, "max_tries": 30, "check_difficulty": True},
         refine={"keep_better": True},
         evaluate=[],

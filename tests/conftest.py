@@ -6,14 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import settings as property_tests
 from invented import Invented
 
 from tapir.store.rundir import RunDir
 
 # A time limit of property tests would fail what is right on a busy machine.
-settings.register_profile("tapir", deadline=None)
-settings.load_profile("tapir")
+property_tests.register_profile("tapir", deadline=None)
+property_tests.load_profile("tapir")
 
 
 @pytest.fixture

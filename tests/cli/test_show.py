@@ -100,3 +100,17 @@ def test_a_table_outside_of_a_run_is_shown_as_it_is(tmp_path: Path, capsys: pyte
     write_rows(tmp_path / "mine.parquet", Answer, [Answer("id1", "me", "Yes.")])
     show(str(tmp_path / "mine.parquet"), columns="author,text")
     assert capsys.readouterr().out.split() == ["author", "text", "me", "Yes."]
+
+
+def test_a_sample_is_the_same_for_the_same_seed_and_the_ending_may_be_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    write_rows(tmp_path / "mine.parquet", Answer, [Answer(f"id{n}", "me", "Yes.") for n in range(9)])
+
+    def drawn(seed: int) -> list[str]:
+        show(str(tmp_path / "mine"), columns="instruction_id", sample=3, seed=seed)
+        return capsys.readouterr().out.split()[1:]
+
+    assert drawn(1) == drawn(1)
+    assert len(set(drawn(1))) == 3
+    assert {tuple(drawn(seed)) for seed in range(9)} != {tuple(drawn(1))}

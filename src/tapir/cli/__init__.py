@@ -20,8 +20,11 @@ COMMANDS = {
     "status": "status",
     "report": "report",
     "difficulty": "difficulty",
-    "select": "data",
-    "check": "data",
+    "data": "data",
+    "decontaminate": "decontaminate",
+    "mix": "mix",
+    "select": "files",
+    "check": "files",
     "diff": "diff",
     "judge": "judge",
     "show": "show",
@@ -32,7 +35,7 @@ COMMANDS = {
     "models": "models",
     "ledger": "ledger",
     "stage": "stage",
-    "serve-fake": "data",
+    "serve-fake": "files",
 }
 """Command → the module that has it, in the order of `tapir --help`."""
 

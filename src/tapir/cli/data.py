@@ -1,103 +1,62 @@
-"""Commands on files: select, check, and the scripted model as a server."""
+"""`tapir data …`: seed pools and evaluation data, looked at before anything is spent on them."""
 
 from __future__ import annotations
 
 import json
-import sys
-from collections import Counter
-from pathlib import Path
-from typing import Annotated, Any
+from dataclasses import asdict
 
 import typer
 
-from tapir.curriculum.checks import RunProgram, parse_check, score_check
-from tapir.curriculum.difficulty import pair_counts
-from tapir.errors import DataError
-from tapir.sandbox import run_program
-from tapir.store.tables import from_plain, read_plain
-from tapir.types import Verdict
+from tapir.cli.decontaminate import File, Form, decontaminate, short
+from tapir.cli.difficulty import difficulty
+from tapir.cli.results import AsJson
+from tapir.cli.terminal import printable
+from tapir.config import Seeds
+from tapir.evaluation.benchmarks import benchmarks
+from tapir.stages.pool_check import PoolCheck, check_pool
 
-AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+app = typer.Typer(help="Seed pools and evaluation data.", no_args_is_help=True)
+SHOWN = 20
+
+app.command()(decontaminate)
+app.command()(difficulty)
 
 
-def register(app: typer.Typer) -> None:
-    """Add this module's commands."""
-    for command in (select, check, serve_fake):
-        app.command()(command)
-
-
-def select(
-    verdicts: Annotated[Path, typer.Argument(help="Verdicts, JSONL or Parquet.")],
-    delta: Annotated[float, typer.Option(help="Hard above this.")] = 2.0,
-    as_json: AsJson = False,
-) -> None:
-    """Count what a threshold would select from any verdict file."""
-    counts = pair_counts(_verdicts(verdicts), delta)
+@app.command()
+def check(file: File, form: Form = "auto", as_json: AsJson = False) -> None:
+    """What a run would read from a pool, and what it would drop and why; nothing is sent."""
+    found = check_pool(Seeds.model_validate({"source": file, "format": form}))
     if as_json:
-        print(json.dumps(counts))
+        print(json.dumps(asdict(found), ensure_ascii=False))
         return
-    for name, value in counts.items():
-        print(f"{name:<20}{value}")
+    _print_check(found)
 
 
-def _verdicts(path: Path) -> Any:
-    known = {"instruction_id", "order", "student_score", "teacher_score"}
-    for number, row in enumerate(read_plain(path), 1):
-        missing = known - row.keys()
-        if missing:
-            raise DataError(f"{path}:{number}: a verdict has no {', '.join(sorted(missing))}")
-        fields = Verdict.__dataclass_fields__
-        yield from_plain(Verdict, {k: v for k, v in row.items() if k in fields}, where=f"{path}:{number}")
+def _print_check(found: PoolCheck) -> None:
+    print(f"form                {found.form}")
+    print(f"rows                {found.rows}")
+    print(f"instructions        {found.instructions} ({found.answers} with an answer, {found.checks} with a check)")
+    print(f"dropped             {_listed(found.dropped) or 'none'}")
+    for what, lengths in (("instruction words", found.instruction_words), ("answer words", found.answer_words)):
+        if lengths is not None:
+            print(
+                f"{what:<20}{lengths.shortest} to {lengths.longest}, median {lengths.median}, half between "
+                f"{lengths.quarter} and {lengths.three_quarters}, 95 % up to {lengths.nearly_all}"
+            )
+    print(f"languages           {_listed(found.languages)}")
+    print(f"task types          {_listed(found.tasks) or 'no labels'}")
+    for where, reason in found.problems[:SHOWN]:
+        print(f"bad row             {printable(where)}: {reason}")
+    for text, other, score in found.near_duplicates[:SHOWN]:
+        print(f"near duplicate      {score:.2f} {short(text)}\n{'':<20}  of {short(other)}")
 
 
-def check(
-    file: Annotated[Path, typer.Argument(help="Rows with `check` and `answer`.")],
-    allow_code: Annotated[bool, typer.Option(help="Run program checks, in the sandbox; skipped otherwise.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Run checks alone: how many answers pass. A row that can't be checked is counted by its reason."""
-    sandbox = run_program if allow_code else None
-    outcomes = Counter(_outcome(file, number, row, sandbox) for number, row in enumerate(read_plain(file), 1))
-    print(json.dumps(dict(outcomes)) if as_json else "\n".join(f"{k:<20}{n}" for k, n in sorted(outcomes.items())))
+@app.command("benchmarks")
+def list_benchmarks() -> None:
+    """The public benchmarks that `decontaminate.against` knows by name."""
+    for b in benchmarks().values():
+        print(f"{b.name:<16}{b.hub:<36}{b.config or '-':<16}{b.split:<12}{', '.join(b.columns)}")
 
 
-def _outcome(file: Path, number: int, row: dict[str, Any], sandbox: RunProgram | None) -> str:
-    if not row.get("check"):
-        return "no_check"
-    if not isinstance(row.get("answer"), str):
-        return "no_answer"
-    spec = row["check"] if isinstance(row["check"], str) else json.dumps(row["check"])
-    try:
-        check = parse_check(spec)
-    except DataError as error:
-        print(f"{file}:{number}: {error}", file=sys.stderr)
-        return "bad_check"
-    result = score_check(check, row["answer"], sandbox)
-    return result.skipped or ("passed" if result.passed else "failed")
-
-
-def serve_fake(
-    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8010,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    script: Annotated[str, typer.Option(help="Rules file (YAML), or builtin.")] = "builtin",
-    latency_s: Annotated[float, typer.Option(min=0, help="Seconds before each reply.")] = 0.0,
-    in_flight_cap: Annotated[int | None, typer.Option(min=1, help="Answer 429 above this many at once.")] = None,
-    api_key: Annotated[str | None, typer.Option(help="Answer 401 to any other key.")] = None,
-    model: Annotated[list[str], typer.Option(help="Answer 404 to any other model name; may be repeated.")] = [],  # noqa: B006
-    fixed_tokens: Annotated[int | None, typer.Option(min=1, help="Always reply so many words.")] = None,
-    faults: Annotated[str, typer.Option(help='Shares, as JSON: {"error_500": 0.1, "error_429": 0.02}.')] = "{}",
-) -> None:
-    """A scripted model behind a real HTTP server, for trying the tool and for tests."""
-    from tapir.models.fake_server import Fake, read_faults, serve
-    from tapir.models.scripted import ScriptedModel, load_rules
-
-    fake = Fake(
-        model=ScriptedModel(load_rules(script)),
-        latency_s=latency_s,
-        faults=read_faults(faults),
-        in_flight_cap=in_flight_cap,
-        api_key=api_key,
-        models=tuple(model),
-        fixed_text=" ".join(["word"] * fixed_tokens) if fixed_tokens else None,
-    )
-    serve(fake, host=host, port=port)
+def _listed(counts: dict[str, int]) -> str:
+    return ", ".join(f"{printable(name)} {count}" for name, count in counts.items())

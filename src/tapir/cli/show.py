@@ -7,6 +7,7 @@ have an instruction's id but neither its task nor its MFD get both as columns, s
 from __future__ import annotations
 
 import json
+import random
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
@@ -40,14 +41,18 @@ def show(
     columns: Annotated[str | None, typer.Option(help="Only these columns, with commas.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most this many rows.")] = 20,
     long: Annotated[bool, typer.Option("--long", help="A line a field, with more of the texts.")] = False,
+    sample: Annotated[int | None, typer.Option(min=1, help="This many rows at random instead.")] = None,
+    seed: Annotated[int, typer.Option(help="With --sample: the same seed takes the same rows.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """Print rows of a table, or everything that happened to one instruction."""
-    path = Path(what)
-    if not path.suffix:
+    path = _table(what)
+    if path is None:
         _print_life(what, run, as_json=as_json)
         return
-    rows = _rows(path, where, sort, columns, limit)
+    rows = _rows(path, where, sort, columns, None if sample else limit)
+    if sample is not None:
+        rows = random.Random(seed).sample(rows, min(sample, len(rows)))
     if as_json:
         for row in rows:
             print(json.dumps(row, ensure_ascii=True, default=str))
@@ -57,6 +62,14 @@ def show(
         _print_fields(rows)
     else:
         _print_table(rows)
+
+
+def _table(what: str) -> Path | None:
+    """The file that is meant, with or without its ending; None where an instruction's id is."""
+    path, parquet = Path(what), Path(f"{what}.parquet")
+    if parquet.exists():
+        return parquet
+    return path if path.suffix or path.exists() else None
 
 
 def _print_fields(rows: list[dict[str, Any]]) -> None:
@@ -75,7 +88,9 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
     show_table(names, [[_short(row[n], NARROW) for n in names] for row in rows], words=words)
 
 
-def _rows(path: Path, where: str | None, sort: str | None, columns: str | None, limit: int) -> list[dict[str, Any]]:
+def _rows(
+    path: Path, where: str | None, sort: str | None, columns: str | None, limit: int | None
+) -> list[dict[str, Any]]:
     if not path.exists():
         raise DataError(f"{path}: there is no such table")
     if path.suffix != ".parquet":
@@ -87,8 +102,9 @@ def _rows(path: Path, where: str | None, sort: str | None, columns: str | None, 
         _lock(db)
         chosen = ", ".join(_quoted(path, names, c) for c in columns.split(",")) if columns else "*"
         order = f" ORDER BY {', '.join(_order(path, names, c) for c in sort.split(','))}" if sort else ""
+        most = "" if limit is None else f" LIMIT {limit}"
         try:
-            found = db.execute(f"SELECT {chosen} FROM t{f' WHERE ({where})' if where else ''}{order} LIMIT {limit}")
+            found = db.execute(f"SELECT {chosen} FROM t{f' WHERE ({where})' if where else ''}{order}{most}")
             told = [d[0] for d in found.description or ()]
             return [dict(zip(told, values, strict=True)) for values in found.fetchall()]
         except duckdb.Error as error:

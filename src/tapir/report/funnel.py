@@ -41,6 +41,8 @@ REASONS = {
     "undrawn_easy": "easy, but the mix did not need it this round",
     # Growth.
     "surplus": "its task type had enough grown rows",
+    "answers": "an answer to its seed, no new instruction",
+    "same_meaning": "the pool says the same in other words, by the encoder",
     "too_long": "longer than the limit",
     "too_short": "too short beside its parent",
     "talks_about_given_instruction": "it speaks of the given instruction instead of being one",

@@ -56,7 +56,11 @@ def contamination_mark(session: Session) -> list[Any]:
     if not settings.enabled:
         return [False]
     copies = [local_file(name, settings.folder) for name in benchmark_names(settings.against, settings.waive)]
-    files = [*(e.prompts for e in recipe.evaluate if e.kind != "choice"), *files_among(settings.against), *map(str, filter(None, copies))]
+    files = [
+        *(e.prompts for e in recipe.evaluate if e.kind != "choice"),
+        *files_among(settings.against),
+        *map(str, filter(None, copies)),
+    ]
     return [plain(settings), [source_mark(f) for f in files], [source_mark(a) for a in settings.allow]]
 
 

@@ -1,0 +1,64 @@
+"""`tapir mix --plan`: what a round, or a draw from a labelled pool, would take, leave and have to grow."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tapir.cli.results import AsJson
+from tapir.cli.terminal import printable
+from tapir.config import Seeds
+from tapir.errors import RecipeError
+from tapir.stages import seeds as seeding
+from tapir.steps.plans import draw_table, round_table
+from tapir.store.rundir import open_run
+from tapir.types import Receipt
+from tapir.wiring import load_recipe
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's command."""
+    app.command()(mix)
+
+
+def mix(
+    what: Annotated[Path, typer.Argument(help="A run directory, or a pool with task labels.")],
+    plan: Annotated[bool, typer.Option("--plan", help="Show the plan; nothing is drawn.")] = False,
+    round_number: Annotated[int, typer.Option("--round", min=1, help="Of a run: which round.")] = 1,
+    size: Annotated[int | None, typer.Option(min=1, help="Of a pool: rows to draw.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="Of a pool: recipe whose targets and taxonomy are used.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """What a round, or a draw of some size, would take, leave and have to grow by task type."""
+    if not plan:
+        raise RecipeError("`tapir mix` shows a plan: add --plan; `tapir stage mix` draws a round's training set")
+    if what.is_dir() and (what / "recipe.yaml").exists():
+        head, rows = round_table(open_run(what), round_number)
+    else:
+        rows_of = Seeds(source=str(what), near_duplicates=False)
+        pool = seeding.load_pool(rows_of, seed=0, receipt=Receipt("seeds")).instructions
+        supply = Counter(i.task for i in pool if i.task)
+        head, rows = draw_table(supply, len(pool), load_recipe(recipe) if recipe else None, size)
+    if as_json:
+        print(json.dumps({**head, "tasks": rows}))
+        return
+    _print_plan(head, rows)
+
+
+def _print_plan(head: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+    print(", ".join(f"{name} {value}" for name, value in head.items()))
+    columns = list(rows[0])
+    print("".join(f"{name:>{_width(name)}}" if n else f"{name:<24}" for n, name in enumerate(columns)))
+    for row in rows:
+        cells = (f"{row[name]:>{_width(name)}}" for name in columns[1:])
+        print(f"{printable(str(row[columns[0]])):<24}" + "".join(cells))
+    sums = (sum(row[name] for row in rows) for name in columns[1:])
+    print(f"{'all':<24}" + "".join(f"{round(n, 1):>{_width(c)}}" for n, c in zip(sums, columns[1:], strict=True)))
+
+
+def _width(name: str) -> int:
+    return max(9, len(name) + 2)

@@ -14,7 +14,6 @@ from statistics import fmean
 from tapir.curriculum.comparison import paired_difference, sentence
 from tapir.curriculum.statistics import bootstrap_mean, wilson
 from tapir.report.facts import Facts
-from tapir.report.findings import absent
 from tapir.report.markup import Element, el, foreign, table
 from tapir.store.tables import read_rows
 from tapir.tasks import load_taxonomy
@@ -68,9 +67,10 @@ def by_family(shares: Mapping[str, float], family: Mapping[str, str]) -> dict[st
 def grown_and_enhanced(facts: Facts) -> list[Element]:
     """How hard grown rows are beside seeds, and whether refined instructions drew better answers."""
     parts = [*_grown(facts), *_enhanced(facts)]
-    return parts or [
-        absent("the recipe asks for neither expand.check_difficulty nor refine.keep_better, or they have not run")
-    ]
+    said = (
+        "Nothing here: the recipe asks for neither expand.check_difficulty nor refine.keep_better, or it is too early."
+    )
+    return parts or [el("p", said, class_="note")]
 
 
 def measured(facts: Facts) -> list[Measured]:

@@ -182,6 +182,8 @@ _FILES = {".jsonl": _jsonl, ".json": _json, ".csv": _csv, ".parquet": _parquet}
 
 def form_of(settings: Seeds, rows: list[Located]) -> Form:
     """The rows' form: as the settings say, else by the keys of the first ones."""
+    if not rows:
+        raise DataError(f"{settings.source}: it is empty; give a file or folder with instructions in it")
     if settings.format != "auto":
         return settings.format
     keys = {key for _, row in rows[:FORM_ROWS] if isinstance(row, dict) for key in cast("dict[str, Any]", row)}

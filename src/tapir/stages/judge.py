@@ -25,7 +25,7 @@ from tapir.curriculum.adaptive import (
 from tapir.curriculum.checks import RunProgram, parse_check, score_check, verified_score
 from tapir.curriculum.difficulty import PairVotes, difficulties, select_hard, threshold, votes_by_pair
 from tapir.errors import DataError
-from tapir.models.calls import Asks, Reply, Request, Sampling
+from tapir.models.calls import Asks, Coming, Reply, Request, Sampling
 from tapir.prompts.judge import SCORE_OPENING, judge_messages, score_schema
 from tapir.prompts.verdict import read_soft_verdict, read_verdict, read_verdict_json
 from tapir.types import Instruction, Order, Receipt, Verdict
@@ -169,7 +169,8 @@ class _Votes:
             missing = [w for w in wanted if not self._is_read(*w)]
             if not missing:
                 return
-            requests = [self._request(*w, attempt) for w in missing]
+            # Made as they are asked: a million prompts hold two answers each.
+            requests = Coming((self._request(*w, attempt) for w in missing), len(missing))
             replies = self.model.run(requests, stage=self.receipt.stage, accept_truncated=True)
             for (pair, order, vote), (_, reply) in zip(missing, replies, strict=True):
                 self.found.setdefault((pair.key, order), {})[vote] = _read(reply, pair, order, vote, self.plan)

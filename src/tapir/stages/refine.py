@@ -59,7 +59,9 @@ def enhanced_answers(
     receipt: Receipt,
 ) -> Iterator[Answer]:
     """ŷ for every instruction: the answer to its refined text, else its direct one, else the row is dropped."""
-    requests = [Request(i.messages(refinements[i.id].text), sampling, row=i.id) for i in instructions]
+    requests = Coming(
+        (Request(i.messages(refinements[i.id].text), sampling, row=i.id) for i in instructions), len(instructions)
+    )
     replies = {q.row: r for q, r in teacher.run(requests, stage=receipt.stage)}
     fallback: list[tuple[Instruction, str]] = []
     used = Counter[str]()

@@ -12,7 +12,7 @@ from statistics import fmean
 
 from tapir.curriculum.checks import RunProgram, parse_check, score_check
 from tapir.curriculum.difficulty import DECIMALS
-from tapir.models.calls import Asks, Request, Sampling
+from tapir.models.calls import Asks, Coming, Request, Sampling
 from tapir.types import Answer, Difficulty, Instruction, Receipt
 
 Likelihood = tuple[float, int]
@@ -99,7 +99,7 @@ def more_answers(
     """Further answers of the student, so that a pass rate is more than one throw; a failed call is left out."""
     found: dict[str, list[Answer]] = {row.id: [] for row in rows}
     for sample in samples:
-        requests = [Request(row.messages(), sampling, sample=sample, row=row.id) for row in rows]
+        requests = Coming((Request(row.messages(), sampling, sample=sample, row=row.id) for row in rows), len(rows))
         replies = model.run(requests, stage=receipt.stage, accept_truncated=True, accept_empty=True)
         for row, (_, reply) in zip(rows, replies, strict=True):
             if reply.problem is None:

@@ -111,6 +111,8 @@ class Model(Part):
     """Precision of local inference."""
     batch: Positive = 16
     """Prompts generated together by a local engine."""
+    data_parallel: Positive = 1
+    """vLLM engines on this machine, a GPU each, that share the prompts."""
     threads: Annotated[int, Field(ge=0)] = 0
     """Threads of a local engine; 0 takes all."""
     chat_template: str | None = None

@@ -17,7 +17,8 @@ from tapir.store.rundir import RunDir, Step, file_hash
 from tapir.types import Answer, Example, Instruction, Passes
 from tapir.wiring import Session
 
-UNIMPORTANT = {"limits", "price_per_million", "api_key_env", "headers_env", "threads", "base_urls", "same_as"}
+UNIMPORTANT = {"limits", "price_per_million", "api_key_env", "headers_env", "threads", "data_parallel", "base_urls",
+               "same_as"}  # fmt: skip
 """Settings of a model that cannot change its replies."""
 
 

@@ -22,7 +22,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 install-dev: $(VENV)/.installed-dev
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(PIP) install -e '.[local,eval,studio,dev]'
+	$(PIP) install -e '.[local,eval,studio,ray,dev]'
 	@touch $@
 
 quickstart: install
@@ -43,7 +43,7 @@ browser:
 	@scripts/install_browser.sh
 
 test: install-dev browser
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 test-slow: install-dev
 	$(BIN)/python -m pytest -m slow

@@ -24,15 +24,17 @@ from tapir.config import Model, Recipe, Role, endpoint_of, override, parse_recip
 from tapir.curriculum.checks import RunProgram
 from tapir.curriculum.contamination import ContaminationIndex
 from tapir.curriculum.hygiene import Likeness, OffType
-from tapir.models.calls import Asks, Backend, BatchBackend, Reply, Sampling, Tries, Usage
+from tapir.models.calls import Asks, Backend, BatchBackend, Reply, Sampling, SpreadBackend, Tries, Usage
 from tapir.models.engine import Caller
 from tapir.models.ledger import Ledger
 from tapir.models.limits import Throttle
+from tapir.models.spread import SpreadCaller
 from tapir.sandbox import run_program
 from tapir.stages.decontaminate import allowed
 from tapir.stages.judge import Asking, JudgePlan
 from tapir.stages.seeds import evaluation_texts
 from tapir.store.progress import ProgressFile
+from tapir.store.remote import RemoteStore
 from tapir.store.rundir import RunDir, Step, fingerprint, write_json, write_text
 from tapir.tasks import Taxonomy, load_taxonomy
 from tapir.training.resident import Resident
@@ -149,6 +151,8 @@ class Session:
     """Under which the ledger counts what this run spends."""
     off_type: OffType | None = None
     """Says of a grown instruction that it is not of its task type; None where no classifier labels."""
+    store: RemoteStore | None = None
+    """Where finished steps are copied to, and taken from if this machine lacks them."""
     usage: Usage = field(default_factory=Usage)
     """What the step under way has asked of models so far."""
     resident: Resident = field(default_factory=Resident)
@@ -189,11 +193,18 @@ class Session:
         return self._open(fingerprint(_reach(model)), lambda: self._backend(model), model)
 
     def student(self, folder: Path) -> Asks:
-        """The student whose weights lie in `folder`."""
+        """The student whose weights lie in `folder`, in this process or on the cluster."""
+        model = self.model("student")
+        return self._open(f"student:{folder}", lambda: self._open_student(model, folder), model)
+
+    def _open_student(self, model: Model, folder: Path) -> BatchBackend:
+        if self.recipe.executor == "ray":
+            from tapir.executors.generation import open_on_ray
+
+            return open_on_ray(model, folder, self.recipe.ray)
         from tapir.models.students import open_local
 
-        model = self.model("student")
-        return self._open(f"student:{folder}", lambda: open_local(model, folder), model)
+        return open_local(model, folder)
 
     def _open(self, key: str, make: Callable[[], Backend], model: Model) -> Caller:
         if key not in self._callers:
@@ -202,7 +213,8 @@ class Session:
             backend = make()
             if isinstance(backend, BatchBackend):
                 self._loaded.append(backend)
-            self._callers[key] = Caller(
+            kind = SpreadCaller if isinstance(backend, SpreadBackend) else Caller
+            self._callers[key] = kind(
                 backend,
                 self.ledger,
                 limits=model.limits,
@@ -309,11 +321,23 @@ class Session:
 
     def answer_nll(self, folder: Path, pairs: list[tuple[Instruction, str]]) -> list[tuple[float, int]]:
         """Negative log-likelihood and token count of each answer under the student in `folder`."""
+        spoken = [(i.messages(), text) for i, text in pairs]
+        self.close_models()
+        if self.recipe.executor == "ray":
+            from tapir.executors import scoring
+
+            return scoring.answer_nll(folder, spoken, self.model("student"), self.recipe.ray)
         from tapir.models.local_hf import answer_nll
 
-        self.close_models()
-        spoken = [(i.messages(), text) for i, text in pairs]
         return answer_nll(folder, spoken, self.model("student"), kept=self.resident.lend(folder))
+
+    def close(self) -> None:
+        """Put models away and leave the cluster."""
+        self.close_models()
+        if self.recipe.executor == "ray":
+            from tapir.executors import cluster
+
+            cluster.disconnect()
 
     def close_models(self) -> None:
         """Put every loaded model away."""
@@ -338,10 +362,12 @@ class Session:
         """
         mark = fingerprint(place, version, settings, [s.fingerprint for s in after])
         step = self.run.step(place, mark)
-        fresh = step.state != "done"
+        fresh = step.state != "done" and not (self.store and self.store.load(step))
         if fresh:
             step.clear()
             self._perform(step, work, total)
+        if self.store:
+            self.store.save(step)
         found = step.receipt()
         assert found is not None
         self.progress.finish(place, found, fresh=fresh)
@@ -381,7 +407,8 @@ def open_session(
     with run.writing(), open_ledger(recipe) as ledger:
         live = ProgressFile(root)
         told = Noted(progress or Progress(), live)
-        session = Session(recipe, run, ledger, told, until, run_id=run.identity())
+        store = RemoteStore(recipe.store, run.root.name) if recipe.store else None
+        session = Session(recipe, run, ledger, told, until, run_id=run.identity(), store=store)
         text = yaml.safe_dump(recipe.model_dump(mode="json", exclude_defaults=True), sort_keys=False)
         write_text(run.recipe_path, text)
         write_json(run.manifest_path, {**manifest(recipe, source), "run_id": session.run_id})
@@ -389,7 +416,7 @@ def open_session(
             yield session
         finally:
             live.end()
-            session.close_models()
+            session.close()
 
 
 @contextmanager
@@ -400,7 +427,7 @@ def open_tools(recipe: Recipe, folder: Path) -> Generator[Session]:
         try:
             yield session
         finally:
-            session.close_models()
+            session.close()
 
 
 def recording_files(recipe: Recipe) -> list[Path]:
@@ -420,7 +447,18 @@ def open_ledger(recipe: Recipe, *, replay: bool | None = None) -> Ledger:
 
 def manifest(recipe: Recipe, source: str) -> dict[str, Any]:
     """What a person needs to know to do this again. It holds names of key variables, never keys."""
-    packages = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "ctranslate2", "vllm", "pyarrow")
+    packages = (
+        "torch",
+        "transformers",
+        "trl",
+        "peft",
+        "accelerate",
+        "datasets",
+        "ctranslate2",
+        "vllm",
+        "ray",
+        "pyarrow",
+    )
     return {
         "tapir": __version__,
         "recipe_source": source,

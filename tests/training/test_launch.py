@@ -117,8 +117,3 @@ def test_a_config_that_accelerate_refuses_is_named(tmp_path: Path):
 def test_an_unknown_config_name_lists_the_shipped_ones(tmp_path: Path):
     with pytest.raises(RecipeError, match="fsdp, deepspeed"):
         command(Train(launcher="accelerate", accelerate_config="zero"), tmp_path)
-
-
-def test_ray_is_refused_with_a_remedy(student: Path, tmp_path: Path):
-    with pytest.raises(RecipeError, match="executor: ray"):
-        train(student, examples(2), tmp_path / "out", settings(launcher="ray"), seed=1)

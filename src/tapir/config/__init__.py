@@ -10,6 +10,7 @@ from tapir.config.part import Part
 from tapir.config.pool import Classify, Decontaminate, Expand, Mix, Refine, Seeds
 from tapir.config.reading import override, parse_recipe, read_yaml
 from tapir.config.recipe import LedgerSettings, Recipe
+from tapir.config.scaling import RaySettings
 from tapir.config.training import Curriculum, Lora, Train
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "Part",
     "Price",
     "Quantile",
+    "RaySettings",
     "Recipe",
     "Refine",
     "Role",

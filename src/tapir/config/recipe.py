@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
@@ -10,6 +11,7 @@ from tapir.config.judging import DifficultySettings, Evaluation, JudgeSettings
 from tapir.config.models import ROLES, Budget, Models, endpoint_of
 from tapir.config.part import Part
 from tapir.config.pool import Classify, Decontaminate, Expand, Mix, Refine, Seeds
+from tapir.config.scaling import RaySettings
 from tapir.config.training import Curriculum, Train
 
 
@@ -53,12 +55,17 @@ class Recipe(Part):
     """Evaluations run on student_0 and after every round."""
     decontaminate: Decontaminate = Decontaminate()
     executor: Literal["local", "ray"] = "local"
-    """Where batch work runs."""
+    """Where the student generates and is scored: in this process, or on a Ray cluster. The rows are the same."""
+    ray: RaySettings = RaySettings()
     store: str | None = None
-    """An fsspec URL that finished tables and checkpoints are copied to."""
+    """An fsspec URL (`s3://bucket/folder`) that finished tables and checkpoints are copied to and read back from."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
+        if self.train.launcher == "ray" and self.executor != "ray":
+            raise ValueError("train.launcher: ray needs executor: ray; on one machine take launcher: accelerate")
+        if self.store and urlsplit(self.store).username:
+            raise ValueError("store must not carry credentials; the file system reads them from its own variables")
         judge = self.models.resolved("judge")
         if self.judge.samples > 1 and not judge.temperature:
             raise ValueError("judge.samples above 1 needs models.judge.temperature above 0, or all votes are equal")

@@ -215,6 +215,15 @@ class WorksElsewhere(Protocol):
     def reserved_before(self) -> frozenset[str]: ...
 
 
+@runtime_checkable
+class SpreadBackend(BatchBackend, Protocol):
+    """A batch backend that takes all batches of a stage at once and works on many at a time, on many machines."""
+
+    def generate_all(self, batches: Iterable[Sequence[Request]]) -> Iterator[tuple[int, list[Reply]]]:
+        """Each batch's number, in the order given, with its replies; batches come as they are finished."""
+        ...
+
+
 Backend = RemoteBackend | BatchBackend
 
 

@@ -48,7 +48,7 @@ KeysUsed = Callable[[str, str], None]
 
 
 @dataclass(slots=True, eq=False)
-class _Place:
+class Place:
     """One row's place in the order."""
 
     request: Request
@@ -57,7 +57,7 @@ class _Place:
 
 
 @dataclass(frozen=True, slots=True)
-class _Terms:
+class Terms:
     """One run of a stage, and which replies it takes."""
 
     stage: str
@@ -130,7 +130,7 @@ class Caller:
         A bad row comes with `reply.problem`; truncated and empty replies are bad unless accepted. Raises
         `EndpointError`, `BudgetReached` or `ReplayMiss`; whatever was finished by then is in the ledger.
         """
-        terms = _Terms(stage, accept_truncated, accept_empty)
+        terms = Terms(stage, accept_truncated, accept_empty)
         if self._expects and isinstance(requests, Sized):
             self._expects(len(requests))
         rows = self._run_batches(requests, terms) if self.batch_backend else self._run_remote(requests, terms)
@@ -144,14 +144,14 @@ class Caller:
         """A single call, for `doctor` and `chat`."""
         return next(reply for _, reply in self.run([request], stage=stage))
 
-    def lookup(self, places: Sequence[_Place], terms: _Terms) -> list[_Place]:
-        """Fill in the replies that the ledger holds; the places that are left."""
+    def lookup(self, places: Sequence[Place], terms: Terms, *, count: bool = True) -> list[Place]:
+        """Fill in the replies that the ledger holds, and count them; the places that are left."""
         found = self.ledger.get_many([place.address for place in places])
-        missing: list[_Place] = []
+        missing: list[Place] = []
         for place in places:
             reply = found.get(place.address)
             if reply is not None:
-                place.reply = self.account(reply, terms)
+                place.reply = self.account(reply, terms) if count else terms.read(reply)
             elif self.ledger.replay:
                 raise ReplayMiss(
                     f"stage {terms.stage}, row {place.request.row or '?'}: {self.ledger.path} holds no call "
@@ -161,7 +161,7 @@ class Caller:
                 missing.append(place)
         return missing
 
-    def account(self, reply: Reply, terms: _Terms, tries: Tries = ONE_TRY) -> Reply:
+    def account(self, reply: Reply, terms: Terms, tries: Tries = ONE_TRY) -> Reply:
         """Count a reply that is there, and what its failed tries may have cost."""
         reply = terms.read(reply)
         usage = self.usage.setdefault(terms.stage, Usage())
@@ -172,7 +172,7 @@ class Caller:
 
     # --- endpoints ---
 
-    def _run_remote(self, requests: Iterable[Request], terms: _Terms) -> Iterator[_Place]:
+    def _run_remote(self, requests: Iterable[Request], terms: Terms) -> Iterator[Place]:
         self.throttle.forget_pace()
         flow = _Flow(self, requests, terms)
         try:
@@ -187,38 +187,41 @@ class Caller:
 
     # --- engines in this process ---
 
-    def _run_batches(self, requests: Iterable[Request], terms: _Terms) -> Iterator[_Place]:
-        source = iter(requests)
-        size = max(BATCH_WINDOW_ROWS, self.batch_backend.batch_size if self.batch_backend else 0)
-        while window := [self.place(r) for r in islice(source, size)]:
-            self._fill(window, terms)
-            yield from window
-
-    def _fill(self, window: list[_Place], terms: _Terms) -> None:
-        """Every reply of one window, batch by batch.
-
-        Batches are cut over all rows of the window, whatever the ledger holds of them, so that an interrupted run
-        and its resumption cut alike.
-        """
+    def _run_batches(self, requests: Iterable[Request], terms: Terms) -> Iterator[Place]:
         backend = self.batch_backend
         assert backend is not None
-        unique = list({place.address: place for place in window}.values())
-        unique.sort(key=lambda p: (sum(len(m.content) for m in p.request.messages), p.address))
-        missing = {place.address for place in self.lookup(unique, terms)}
-        for start in range(0, len(unique), backend.batch_size):
-            batch = [p for p in unique[start : start + backend.batch_size] if p.address in missing]
-            if batch:
-                self._generate(backend, batch, terms)
-        replies = {place.address: place.reply for place in unique}
-        for place in window:
-            reply = replies[place.address]
-            if place.reply is None and reply is not None:
-                place.reply = self.account(replace(reply, cached=True), terms)
+        for window in self.windows(requests):
+            unique = canonical(window)
+            missing = {place.address for place in self.lookup(unique, terms)}
+            for batch in cut(unique, missing, backend.batch_size):
+                bounds = self.reserve(batch, terms)
+                self.commit(batch, bounds, backend.generate([place.request for place in batch]), terms)
+            replies = {place.address: place.reply for place in unique}
+            for place in window:
+                reply = replies[place.address]
+                if place.reply is None and reply is not None:
+                    place.reply = self.account(replace(reply, cached=True), terms)
+            yield from window
 
-    def _generate(self, backend: BatchBackend, batch: list[_Place], terms: _Terms) -> None:
+    @property
+    def batch_size(self) -> int:
+        return self.batch_backend.batch_size if self.batch_backend else 1
+
+    def windows(self, requests: Iterable[Request]) -> Iterator[list[Place]]:
+        """The rows that are sorted and cut into batches together."""
+        source = iter(requests)
+        size = max(BATCH_WINDOW_ROWS, self.batch_size)
+        while window := [self.place(r) for r in islice(source, size)]:
+            yield window
+
+    def reserve(self, batch: list[Place], terms: Terms) -> list[Spend]:
+        """The batch's share of the budget, row by row; `BudgetReached` where it does not fit."""
         bounds = [self.tariff.bound(place.request) for place in batch]
-        self._reserve_whole(backend, batch, bounds, terms)
-        generated = backend.generate([place.request for place in batch])
+        self._reserve_whole(batch, bounds, terms)
+        return bounds
+
+    def commit(self, batch: list[Place], bounds: list[Spend], generated: Sequence[Reply], terms: Terms) -> None:
+        """Keep a generated batch and what it came to, whole, and fill in its replies."""
         replies = [self._billed(reply, bound) for reply, bound in zip(generated, bounds, strict=True)]
         run_id = self.ration.run_id
         entries = [
@@ -232,8 +235,9 @@ class Caller:
         for place, (reply, _) in zip(batch, replies, strict=True):
             place.reply = self.account(standing.get(place.address, reply), terms)
 
-    def _reserve_whole(self, backend: BatchBackend, batch: list[_Place], bounds: list[Spend], terms: _Terms) -> None:
+    def _reserve_whole(self, batch: list[Place], bounds: list[Spend], terms: Terms) -> None:
         """A batch goes as a whole or not at all: half of it would not be canonical."""
+        backend = self.batch_backend
         before = backend.reserved_before() if isinstance(backend, WorksElsewhere) else frozenset[str]()
         new = [bound for place, bound in zip(batch, bounds, strict=True) if place.address not in before]
         with self.ledger.transaction() as db:
@@ -248,24 +252,43 @@ class Caller:
         actual = self.tariff.actual(reply, bound)
         return replace(reply, cost_usd=actual.usd), actual
 
-    def place(self, request: Request) -> _Place:
-        return _Place(request, request.address(self.identity))
+    def place(self, request: Request) -> Place:
+        return Place(request, request.address(self.identity))
+
+
+def canonical(window: Iterable[Place]) -> list[Place]:
+    """The window's places, equal requests once, in the order in which batches are cut."""
+    unique = list({place.address: place for place in window}.values())
+    unique.sort(key=lambda p: (sum(len(m.content) for m in p.request.messages), p.address))
+    return unique
+
+
+def cut(unique: Sequence[Place], missing: set[str], size: int) -> Iterator[list[Place]]:
+    """What is missing of each canonical batch.
+
+    Batches are cut over all rows of the window, whatever the ledger holds of them, so that an interrupted run and
+    its resumption cut alike.
+    """
+    for start in range(0, len(unique), size):
+        batch = [p for p in unique[start : start + size] if p.address in missing]
+        if batch:
+            yield batch
 
 
 class _Flow:
     """One stage's rows on their way to an endpoint and back into order."""
 
-    def __init__(self, caller: Caller, requests: Iterable[Request], terms: _Terms) -> None:
+    def __init__(self, caller: Caller, requests: Iterable[Request], terms: Terms) -> None:
         self._caller = caller
         self._terms = terms
         self._source = iter(requests)
         self._exhausted = False
-        self._window: deque[_Place] = deque()
+        self._window: deque[Place] = deque()
         self._size = max(WINDOW_ROWS, WINDOW_PER_PLACE * caller.throttle.most)
-        self._pending: dict[str, list[_Place]] = {}
+        self._pending: dict[str, list[Place]] = {}
         self._sender: Sender | None = None
 
-    def rows(self) -> Iterator[_Place]:
+    def rows(self) -> Iterator[Place]:
         while True:
             taking = not self._exhausted and self._size - len(self._window) >= LOOKUP_ROWS
             if taking:
@@ -284,7 +307,7 @@ class _Flow:
 
     def _take(self) -> None:
         """The next rows of the input: looked up, and sent where the ledger does not hold them."""
-        fresh: list[_Place] = []
+        fresh: list[Place] = []
         until = time.monotonic() + PULL_S
         for request in self._source:
             fresh.append(self._caller.place(request))

@@ -152,23 +152,54 @@ def _draw(scores: Any, sampling: Sampling, chance: Any) -> int:
     return int(order[torch.multinomial(ranked, 1, generator=chance)])
 
 
-def answer_nll(
-    folder: Path, pairs: Sequence[tuple[tuple[Message, ...], str]], model: Model, *, kept: Any = None
-) -> list[tuple[float, int]]:
+Pair = tuple[tuple[Message, ...], str]
+"""A conversation up to the answer, and the answer."""
+
+
+class Scorer:
+    """Likelihoods of given answers under the weights of a folder, loaded once."""
+
+    def __init__(self, folder: Path, model: Model, *, kept: Any = None) -> None:
+        self._model: Any = load_weights(folder, model, kept)
+        self._speech = Speech.of(folder, model.chat_template)
+
+    def score(self, pairs: Sequence[Pair]) -> list[float]:
+        """Sums of negative log-likelihoods of the answers' tokens, ends included; one padded batch."""
+        import torch
+
+        with torch.inference_mode():
+            return _nll(self._model, [_spelled(self._speech, pair) for pair in pairs])
+
+
+def scoring_batches(folder: Path, pairs: Sequence[Pair], model: Model) -> tuple[list[list[int]], list[int]]:
+    """Which pairs are scored together, and the number of tokens of every answer. Loads no weights."""
+    from transformers import AutoConfig
+
+    speech = Speech.of(folder, model.chat_template)
+    # Lengths alone are kept: the tokens of a million rows would not fit in memory.
+    lengths = [(len(prompt), len(answer)) for prompt, answer in (_spelled(speech, pair) for pair in pairs)]
+    config: Any = AutoConfig.from_pretrained(
+        str(folder), local_files_only=True, trust_remote_code=model.trust_remote_code
+    )
+    most = LOGIT_BYTES // (4 * config.vocab_size)
+    return list(_batches([p + a for p, a in lengths], most)), [a for _, a in lengths]
+
+
+def answer_nll(folder: Path, pairs: Sequence[Pair], model: Model, *, kept: Any = None) -> list[tuple[float, int]]:
     """Sum of negative log-likelihoods of each answer's tokens (its end included) given its prompt, and their number.
 
     `kept` may be the folder's model, if it is in memory.
     """
-    import torch
-
-    loaded, speech = load_weights(folder, model, kept), Speech.of(folder, model.chat_template)
-    spelled = [(speech.chat.prompt_ids(messages), speech.chat.answer_ids(text)) for messages, text in pairs]
+    batches, tokens = scoring_batches(folder, pairs, model)
+    scorer = Scorer(folder, model, kept=kept)
     found: dict[int, float] = {}
-    with torch.inference_mode():
-        for rows in _batches([len(p) + len(a) for p, a in spelled], LOGIT_BYTES // (4 * loaded.config.vocab_size)):
-            sums = _nll(loaded, [spelled[n] for n in rows])
-            found |= dict(zip(rows, sums, strict=True))
-    return [(found[n], len(answer)) for n, (_, answer) in enumerate(spelled)]
+    for rows in batches:
+        found |= dict(zip(rows, scorer.score([pairs[n] for n in rows]), strict=True))
+    return [(found[n], tokens[n]) for n in range(len(pairs))]
+
+
+def _spelled(speech: Speech, pair: Pair) -> tuple[list[int], list[int]]:
+    return speech.chat.prompt_ids(pair[0]), speech.chat.answer_ids(pair[1])
 
 
 def _batches(lengths: Sequence[int], most_positions: int) -> Iterator[list[int]]:

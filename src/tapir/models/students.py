@@ -24,7 +24,7 @@ Engine = Literal["transformers", "ctranslate2", "vllm"]
 def open_local(model: Model, folder: Path) -> BatchBackend:
     """The weights in `folder` on the engine that the recipe names, or the best that is installed."""
     engine = chosen_engine(model)
-    identity = model.identity or _identity(model, folder, engine)
+    identity = model.identity or identity_of(model, folder, engine)
     if engine == "ctranslate2":
         from tapir.models.local_ct2 import CTranslateModel
 
@@ -45,7 +45,7 @@ def open_local(model: Model, folder: Path) -> BatchBackend:
     return TransformersModel(folder, model, identity=identity)
 
 
-def _identity(model: Model, folder: Path, engine: Engine) -> str:
+def identity_of(model: Model, folder: Path, engine: Engine) -> str:
     """Weights, engine, precision and template: what a reply depends on beside the request."""
     precision = "int8" if engine == "ctranslate2" else model.dtype
     template = model.chat_template or ""
@@ -88,10 +88,19 @@ def converted(folder: Path) -> Path:
                 f"{folder}: CTranslate2 cannot convert these weights ({said}); set engine: transformers for this model"
             )
         _name_every_token(partial / "config.json")
-        partial.rename(target)
+        _publish(partial, target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return target
+
+
+def _publish(partial: Path, target: Path) -> None:
+    try:
+        partial.rename(target)
+    except OSError:
+        # Another process may have converted the same weights meanwhile.
+        if not target.exists():
+            raise
 
 
 def _name_every_token(config: Path) -> None:

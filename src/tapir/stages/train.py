@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from tapir.config import Model, Train
+from tapir.config import Model, RaySettings, Train
 from tapir.store.rundir import write_json
 from tapir.training import launch
 from tapir.training.folder import Allowed
@@ -50,6 +50,7 @@ def train(
     show: Callable[[str], None],
     receipt: Receipt,
     resident: Resident | None = None,
+    ray: RaySettings | None = None,
 ) -> None:
     """Fine-tune `start` on the examples into `folder`; over-long rows are counted in the receipt.
 
@@ -68,6 +69,7 @@ def train(
         show=show,
         log_path=folder.with_name(f"{folder.name}.log.jsonl"),
         resident=resident,
+        ray=ray,
     )
     receipt.rows_in = len(examples)
     for reason, count in result.dropped.items():

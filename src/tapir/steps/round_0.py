@@ -131,6 +131,7 @@ def train_student_0(session: Session, pool: Step, answers: Step) -> Step:
             show=session.progress.show,
             receipt=receipt,
             resident=session.resident,
+            ray=recipe.ray,
         )
 
     settings = [recipe.student_0, model_mark(session, "student")]

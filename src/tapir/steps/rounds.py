@@ -324,6 +324,7 @@ def train(session: Session, number: int, student: Step, examples: Step) -> Step:
             show=session.progress.show,
             receipt=receipt,
             resident=session.resident,
+            ray=recipe.ray,
         )
 
     settings = [plain(recipe.train), model_mark(session, "student"), recipe.seed]

@@ -1,4 +1,4 @@
-"""Where a round is trained: in this process, or in several started by `accelerate`.
+"""Where a round is trained: in this process, in several started by `accelerate`, or on a Ray cluster.
 
 One process by default, and it is this one: a child would read torch in anew for every round (ten seconds) and could
 keep no weights in memory. Several processes are children that run the same `train_round`, told what to do by a job
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tapir import errors
-from tapir.config import Train
+from tapir.config import RaySettings, Train
 from tapir.errors import MissingExtra, ModelError, RecipeError, TapirError
 from tapir.training.folder import NOTHING, Allowed
 from tapir.training.result import Progress, TrainResult, read_log, read_result
@@ -48,13 +48,13 @@ def train(
     log_path: Path | None = None,
     resident: Resident | None = None,
     processes: int | None = None,
+    ray: RaySettings | None = None,
 ) -> TrainResult:
     """Train one round where `settings.launcher` says; otherwise the same as `sft.train_round`.
 
-    `processes` overrides how many are started; by default the accelerate config or the GPUs decide.
+    `processes` overrides how many are started; by default the accelerate config or the GPUs decide. `ray` is for the
+    launcher of that name.
     """
-    if settings.launcher == "ray":
-        raise RecipeError("train.launcher: ray needs `executor: ray`; take accelerate on one machine")
     if settings.launcher == "single":
         from tapir.training.sft import train_round
 
@@ -76,7 +76,12 @@ def train(
     folder = out_folder.with_name(f".{out_folder.name}.job")
     job.write(folder, examples)
     try:
-        _run(command(settings, folder, processes), folder, log, progress)
+        if settings.launcher == "ray":
+            from tapir.executors import training
+
+            training.run(folder, log, ray or RaySettings(), progress)
+        else:
+            _run(command(settings, folder, processes), folder, log, progress)
     finally:
         shutil.rmtree(folder)
     if log_path is None:
@@ -175,11 +180,11 @@ def _run(line: list[str], folder: Path, log: Path, progress: Progress | None) ->
         try:
             while child.poll() is None:
                 time.sleep(_POLL_S)
-                shown = _follow(log, shown, progress)
+                shown = follow(log, shown, progress)
         except BaseException:
             child.terminate()
             raise
-    _follow(log, shown, progress)
+    follow(log, shown, progress)
     if child.returncode:
         raise child_error(folder, child.returncode)
 
@@ -191,7 +196,8 @@ def _has_fileno() -> bool:
         return False
 
 
-def _follow(log: Path, shown: int, progress: Progress | None) -> int:
+def follow(log: Path, shown: int, progress: Progress | None) -> int:
+    """Tell of the log's steps beyond the first `shown`; how many there are now."""
     steps = read_log(log)
     # A resumed child first cuts the log back to its checkpoint.
     for step in steps[min(shown, len(steps)) :]:

@@ -1,4 +1,4 @@
-"""A connection to Ray: joined or started when first needed, left when the session ends; Ray's errors made ours.
+"""A connection to Ray: joined or started when first needed, left when the session ends.
 
 Also how a student's weights are found on another machine.
 """
@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tapir.config import RaySettings
-from tapir.errors import EndpointError, MissingExtra, ModelError, TapirError
+from tapir.errors import EndpointError, MissingExtra, ModelError
 
 _started: set[str] = set()
 """Holds `here` once this process has joined a cluster that nobody else in it had."""
@@ -71,34 +69,6 @@ def actors(ray: Any, settings: RaySettings) -> int:
             f"with ray.gpus {settings.gpus:g} and ray.cpus {settings.cpus:g}; lower them or add a node"
         )
     return int(fitting)
-
-
-@contextmanager
-def our_errors() -> Generator[None]:
-    """What a worker raised as one of our errors is raised here as that error."""
-    try:
-        yield
-    except TapirError:
-        raise
-    except Exception as error:
-        found = _ours(error)
-        if found is None:
-            raise
-        raise found from error
-
-
-def _ours(error: BaseException | None) -> TapirError | None:
-    seen: set[int] = set()
-    queue = [error]
-    while queue:
-        at = queue.pop()
-        if at is None or id(at) in seen:
-            continue
-        seen.add(id(at))
-        if isinstance(at, TapirError):
-            return at
-        queue += [getattr(at, "cause", None), at.__cause__, at.__context__]
-    return None
 
 
 def weights_here(folder: Path) -> Path:

@@ -15,7 +15,8 @@ from typing import Any
 import pyarrow as pa
 
 from tapir.config import Model, RaySettings
-from tapir.executors.cluster import actors, connect, our_errors, weights_here
+from tapir.errors import TapirError
+from tapir.executors.cluster import actors, connect, weights_here
 from tapir.executors.vllm import RayVllm
 from tapir.models.calls import BatchBackend, Reply, Request, SpreadBackend
 from tapir.models.students import Engine, chosen_engine, converted, identity_of, open_local
@@ -60,19 +61,21 @@ def spread(
     context: Any = data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
     pool = data.ActorPoolStrategy(size=min(actors(ray, settings), len(blocks)))
-    with our_errors():
-        done: Any = data.from_arrow_refs(blocks).map_batches(
-            worker,
-            batch_size=1,
-            batch_format="pyarrow",
-            compute=pool,
-            fn_constructor_kwargs=arguments,
-            num_cpus=settings.cpus,
-            num_gpus=settings.gpus or None,
-        )
-        for table in done.iter_batches(batch_size=None, batch_format="pyarrow"):
-            for number, raw in zip(table["number"].to_pylist(), table["work"].to_pylist(), strict=True):
-                yield number, pickle.loads(raw)
+    done: Any = data.from_arrow_refs(blocks).map_batches(
+        worker,
+        batch_size=1,
+        batch_format="pyarrow",
+        compute=pool,
+        fn_constructor_kwargs=arguments,
+        num_cpus=settings.cpus,
+        num_gpus=settings.gpus or None,
+    )
+    for table in done.iter_batches(batch_size=None, batch_format="pyarrow"):
+        for number, raw in zip(table["number"].to_pylist(), table["work"].to_pylist(), strict=True):
+            result = pickle.loads(raw)
+            if isinstance(result, TapirError):
+                raise result
+            yield number, result
 
 
 def _blocks(first: tuple[int, bytes], others: Iterator[tuple[int, bytes]]) -> Iterator[Any]:
@@ -93,13 +96,19 @@ def _table(rows: list[tuple[int, bytes]]) -> Any:
 class Worker:
     """One actor: a piece of work in, its result out, under the same number.
 
-    What it loads, it loads for its first piece, once: an error raised then arrives at the driver as it is, where one
-    of a constructor would be tried again and arrive as text.
+    An error of ours is a result too: raised, it would arrive at the driver as text in an error of Ray's. So that this
+    holds for loading, what a worker loads, it loads for its first piece, once.
     """
 
     def __call__(self, table: Any) -> Any:
-        results = [pickle.dumps(self.done(pickle.loads(raw))) for raw in table["work"].to_pylist()]
+        results = [pickle.dumps(self._tried(pickle.loads(raw))) for raw in table["work"].to_pylist()]
         return pa.table({"number": table["number"], "work": pa.array(results, pa.large_binary())})
+
+    def _tried(self, work: Any) -> Any:
+        try:
+            return self.done(work)
+        except TapirError as error:
+            return error
 
     def done(self, work: Any) -> Any:
         raise NotImplementedError

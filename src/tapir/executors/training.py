@@ -14,7 +14,7 @@ from typing import Any
 
 from tapir.config import RaySettings
 from tapir.errors import ModelError
-from tapir.executors.cluster import connect, our_errors
+from tapir.executors.cluster import connect
 from tapir.training.launch import child_error, follow, main
 from tapir.training.result import Progress, read_log
 
@@ -41,7 +41,7 @@ def run(folder: Path, log: Path, settings: RaySettings, progress: Progress | Non
             failure_config=ray_train.FailureConfig(max_failures=settings.retries),
         ),
     )
-    with _Following(log, progress), our_errors():
+    with _Following(log, progress):
         try:
             trainer.fit()
         except Exception as error:

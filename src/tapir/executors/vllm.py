@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from tapir.config import Model, RaySettings
-from tapir.executors.cluster import actors, connect, our_errors, weights_here
+from tapir.executors.cluster import actors, connect, weights_here
 from tapir.models import local_vllm
 from tapir.models.calls import Reply, Request
 from tapir.models.local_rows import Prompt, Speech
@@ -57,8 +57,7 @@ class RayVllm:
         context: Any = data.DataContext.get_current()
         context.enable_progress_bars = context.print_on_execution_start = False
         process: Any = build_processor(self.engine_config(actors(ray, self._settings)))
-        with our_errors():
-            yield from process(data.from_arrow_refs(blocks)).iter_rows()
+        yield from process(data.from_arrow_refs(blocks)).iter_rows()
 
     def engine_config(self, engines: int) -> Any:
         """What `ray.data.llm` is told: an engine a GPU, prompts as tokens, tokens back."""

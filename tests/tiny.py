@@ -74,3 +74,49 @@ _CORPUS = [
     "Write a short poem about the sea, the wind and the sand.",
     "0 1 2 3 4 5 6 7 8 9 10",
 ]
+
+
+def build_tiny_encoder(folder: Path, *, seed: int = 0) -> Path:
+    """A BERT of two narrow layers with a word tokenizer, saved as safetensors in `folder`."""
+    import torch
+    from transformers import BertConfig, BertModel
+
+    folder.mkdir(parents=True, exist_ok=True)
+    vocabulary = _build_word_tokenizer(folder)
+    torch.manual_seed(seed)
+    config = BertConfig(
+        vocab_size=vocabulary,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=64,
+        pad_token_id=0,
+    )
+    BertModel(config).save_pretrained(folder)
+    return folder
+
+
+def _build_word_tokenizer(folder: Path) -> int:
+    """Whole words of the questions that tests classify; returns how many there are."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
+
+    tokenizer = Tokenizer(models.WordLevel(unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    trainer = trainers.WordLevelTrainer(special_tokens=["[PAD]", "[UNK]", "[CLS]", "[SEP]"], show_progress=False)
+    tokenizer.train_from_iterator([text for _, text in typed_questions(12)], trainer)
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    tokenizer.save(str(folder / "tokenizer.json"))
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "[PAD]", "model_max_length": 64}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    return tokenizer.get_vocab_size()
+
+
+def typed_questions(count: int) -> list[tuple[str, str]]:
+    """(task type, text): `count` of each of three types that a few words tell apart."""
+    forms = {
+        "Math": "how many apples are {n} plus {n} ?",
+        "Writing": "write a story about {n} boats",
+        "History": "which king ruled in the year {n} ?",
+    }
+    return [(task, form.format(n=n)) for task, form in forms.items() for n in range(count)]

@@ -25,11 +25,13 @@ from tapir.curriculum.checks import RunProgram
 from tapir.curriculum.contamination import ContaminationIndex
 from tapir.curriculum.hygiene import Likeness, OffType
 from tapir.models.calls import Asks, Backend, BatchBackend, Reply, Sampling, SpreadBackend, Tries, Usage
+from tapir.models.classifier import Classifier, open_classifier
 from tapir.models.engine import Caller
 from tapir.models.ledger import Ledger
 from tapir.models.limits import Throttle
 from tapir.models.spread import SpreadCaller
 from tapir.sandbox import run_program
+from tapir.stages.classify import check_labels, off_type
 from tapir.stages.decontaminate import allowed
 from tapir.stages.judge import Asking, JudgePlan
 from tapir.stages.seeds import evaluation_texts
@@ -149,8 +151,6 @@ class Session:
     until: str | None = None
     run_id: str = ""
     """Under which the ledger counts what this run spends."""
-    off_type: OffType | None = None
-    """Says of a grown instruction that it is not of its task type; None where no classifier labels."""
     store: RemoteStore | None = None
     """Where finished steps are copied to, and taken from if this machine lacks them."""
     usage: Usage = field(default_factory=Usage)
@@ -205,6 +205,21 @@ class Session:
         from tapir.models.students import open_local
 
         return open_local(model, folder)
+
+    @functools.cached_property
+    def classifier(self) -> Classifier | None:
+        """The recipe's trained classifier, where it labels; small enough to stay in memory beside a large model."""
+        settings = self.recipe.classify
+        if settings.by != "classifier" or settings.classifier is None:
+            return None
+        found = open_classifier(Path(settings.classifier))
+        check_labels(found, self.taxonomy)
+        return found
+
+    @property
+    def off_type(self) -> OffType | None:
+        """Says of a grown instruction that it is not of its task type; None where no classifier labels."""
+        return off_type(self.classifier, self.recipe.classify.confidence) if self.classifier else None
 
     def _open(self, key: str, make: Callable[[], Backend], model: Model) -> Caller:
         if key not in self._callers:

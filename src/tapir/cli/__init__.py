@@ -35,6 +35,9 @@ COMMANDS = {
     "models": "models",
     "ledger": "ledger",
     "stage": "stage",
+    "classify": "classify",
+    "classifier": "classifier",
+    "refiner": "refiner",
     "serve-fake": "files",
 }
 """Command → the module that has it, in the order of `tapir --help`."""

@@ -12,25 +12,23 @@ import tempfile
 from collections import Counter
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
 
 from tapir.cli.terminal import TerminalProgress
-from tapir.config import Seeds
 from tapir.curriculum.mixture import plan_round, targets_for
 from tapir.errors import DataError
 from tapir.stages import annotate as annotating
-from tapir.stages import classify as classifying
 from tapir.stages import judge as judging
 from tapir.stages import mix as mixing
-from tapir.stages import seeds as seeding
 from tapir.stages import select as selecting
 from tapir.stages import train as training
+from tapir.stages.reading import read_instructions
 from tapir.steps import rounds
 from tapir.steps.common import passes_in
+from tapir.steps.labelling import labelled
 from tapir.store.rundir import as_plain
 from tapir.store.tables import read_rows, write_rows
 from tapir.types import Answer, Difficulty, Example, Instruction, Receipt, Refinement, Rejection, Verdict
@@ -44,7 +42,8 @@ Row = TypeVar("Row")
 
 
 @contextmanager
-def _tools(recipe: str, sets: list[str], stage: str) -> Generator[tuple[Session, Receipt]]:
+def open_stage(recipe: str, sets: list[str], stage: str) -> Generator[tuple[Session, Receipt]]:
+    """The recipe's models and ledger for one stage; its receipt is checked and printed at the end."""
     receipt = Receipt(stage)
     with tempfile.TemporaryDirectory() as folder, open_tools(load_recipe(recipe, sets), Path(folder)) as session:
         session.progress = TerminalProgress()
@@ -60,17 +59,6 @@ def _rows(path: Path, row_type: type[Row]) -> list[Row]:
     return found
 
 
-def _instructions(path: Path) -> list[Instruction]:
-    """Rows of ours, or a pool in any of the public forms."""
-    if path.suffix in (".jsonl", ".parquet"):
-        try:
-            return _rows(path, Instruction)
-        except DataError:
-            pass  # not rows of ours: read it as a pool, which has errors of its own
-    source = Seeds(source=str(path), near_duplicates=False)
-    return seeding.load_pool(source, seed=0, receipt=Receipt("seeds")).instructions
-
-
 def _by_id(path: Path) -> dict[str, Answer]:
     return {a.instruction_id: a for a in _rows(path, Answer)}
 
@@ -78,9 +66,9 @@ def _by_id(path: Path) -> dict[str, Answer]:
 @app.command()
 def annotate(instructions: Path, out: Out, recipe: Recipe, sets: Sets = []) -> None:  # noqa: B006
     """The teacher's direct answers."""
-    with _tools(recipe, sets, "annotate") as (session, receipt):
+    with open_stage(recipe, sets, "annotate") as (session, receipt):
         rows = annotating.answer_as_teacher(
-            _instructions(instructions),
+            read_instructions(str(instructions)),
             session.caller("teacher"),
             session.sampling("teacher", "writing"),
             passes=passes_in(session),
@@ -91,18 +79,9 @@ def annotate(instructions: Path, out: Out, recipe: Recipe, sets: Sets = []) -> N
 
 @app.command()
 def classify(instructions: Path, out: Out, recipe: Recipe, sets: Sets = []) -> None:  # noqa: B006
-    """Task types by the teacher."""
-    with _tools(recipe, sets, "classify") as (session, receipt):
-        labelled = classifying.classify(
-            _instructions(instructions),
-            session.caller("teacher"),
-            session.taxonomy,
-            replace(session.sampling("teacher", "judging"), max_tokens=80),
-            structured=session.model("teacher").structured == "schema",
-            retries=session.recipe.classify.retries,
-            receipt=receipt,
-        )
-        write_rows(out, Instruction, labelled)
+    """Task types, by whom the recipe says."""
+    with open_stage(recipe, sets, "classify") as (session, receipt):
+        write_rows(out, Instruction, labelled(session, read_instructions(str(instructions)), receipt))
 
 
 @app.command()
@@ -114,10 +93,10 @@ def answer(
     sets: Sets = [],  # noqa: B006
 ) -> None:
     """A student's answers."""
-    with _tools(recipe, sets, "answer") as (session, receipt):
+    with open_stage(recipe, sets, "answer") as (session, receipt):
         folder = student or session.student_weights()
         rows = annotating.answer_as_student(
-            _instructions(instructions),
+            read_instructions(str(instructions)),
             session.student(folder),
             session.sampling("student", "student"),
             author=folder.name,
@@ -137,11 +116,11 @@ def judge(
     sets: Sets = [],  # noqa: B006
 ) -> None:
     """Verdicts on pairs of answers, in both orders."""
-    with _tools(recipe, sets, "judge") as (session, receipt):
+    with open_stage(recipe, sets, "judge") as (session, receipt):
         student, teacher = _by_id(student_answers), _by_id(teacher_answers)
         pairs = [
             judging.Pair(i, student[i.id].author, student[i.id].text, teacher[i.id].text)
-            for i in _instructions(instructions)
+            for i in read_instructions(str(instructions))
             if i.id in student and i.id in teacher
         ]
         write_rows(
@@ -168,9 +147,9 @@ def expand(
     sets: Sets = [],  # noqa: B006
 ) -> None:
     """New instructions from hard ones."""
-    with _tools(recipe, sets, "expand") as (session, receipt):
+    with open_stage(recipe, sets, "expand") as (session, receipt):
         value = {d.instruction_id: d.value for d in _rows(difficulties, Difficulty)}
-        hard = [i for i in _instructions(instructions) if i.id in value]
+        hard = [i for i in read_instructions(str(instructions)) if i.id in value]
         plan = plan_round(
             Counter(str(i.task) for i in hard),
             {},
@@ -189,8 +168,8 @@ def expand(
 @app.command()
 def refine(instructions: Path, out: Out, recipe: Recipe, sets: Sets = []) -> None:  # noqa: B006
     """Refined forms of instructions."""
-    with _tools(recipe, sets, "refine") as (session, receipt):
-        write_rows(out, Refinement, rounds.refined(session, _instructions(instructions), receipt))
+    with open_stage(recipe, sets, "refine") as (session, receipt):
+        write_rows(out, Refinement, rounds.refined(session, read_instructions(str(instructions)), receipt))
 
 
 @app.command()
@@ -205,10 +184,10 @@ def mix(
     sets: Sets = [],  # noqa: B006
 ) -> None:
     """A round's training set by α and Pr(T)."""
-    with _tools(recipe, sets, "mix") as (session, receipt):
+    with open_stage(recipe, sets, "mix") as (session, receipt):
         value = {d.instruction_id: d.value for d in _rows(difficulties, Difficulty)}
         known = {i: a.text for i, a in _by_id(answers).items()}
-        rows = [i for i in _instructions(instructions) if i.id in known]
+        rows = [i for i in read_instructions(str(instructions)) if i.id in known]
         hard, easy = [i for i in rows if i.id in value], [i for i in rows if i.id not in value]
         plan = rounds.plan(session, round_number, hard, easy, grow=False)
         if plan_only:
@@ -225,7 +204,7 @@ def mix(
 @app.command()
 def train(examples: Path, student: Path, out: Out, recipe: Recipe, sets: Sets = []) -> None:  # noqa: B006
     """Fine-tune a student on examples."""
-    with _tools(recipe, sets, "train") as (session, receipt):
+    with open_stage(recipe, sets, "train") as (session, receipt):
         training.train(
             student,
             _rows(examples, Example),
@@ -249,8 +228,8 @@ def enhance(
     sets: Sets = [],  # noqa: B006
 ) -> None:
     """The teacher's answers to refined texts."""
-    with _tools(recipe, sets, "enhance") as (session, receipt):
+    with open_stage(recipe, sets, "enhance") as (session, receipt):
         refined = {r.instruction_id: r for r in _rows(refinements, Refinement)}
-        rows = [i for i in _instructions(instructions) if i.id in refined]
+        rows = [i for i in read_instructions(str(instructions)) if i.id in refined]
         found = rounds.enhanced(session, rows, refined, _by_id(answers), 1, [], receipt)
         write_rows(out, Answer, found)

@@ -7,7 +7,7 @@ them in `tapir.wiring`.
 from tapir.config.judging import Count, DifficultySettings, Evaluation, JudgeSettings, Quantile
 from tapir.config.models import ROLES, Budget, Caps, Limits, Model, Models, Price, Role, endpoint_of
 from tapir.config.part import Part
-from tapir.config.pool import Classify, Decontaminate, Expand, Mix, Refine, Seeds
+from tapir.config.pool import Classify, Decontaminate, Expand, Mix, Refine, Refiner, Seeds
 from tapir.config.reading import override, parse_recipe, read_yaml
 from tapir.config.recipe import LedgerSettings, Recipe
 from tapir.config.scaling import RaySettings
@@ -37,6 +37,7 @@ __all__ = [
     "RaySettings",
     "Recipe",
     "Refine",
+    "Refiner",
     "Role",
     "Seeds",
     "Train",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, Field, model_validator
 
 from tapir.config.part import Part, Positive, Share
+from tapir.config.training import Train
 
 
 class Seeds(Part):
@@ -45,8 +46,16 @@ class Classify(Part):
     """Folder of a trained classifier."""
     confidence: Share = 0.8
     """Below it the teacher is asked."""
+    small_pool: Annotated[int, Field(ge=0)] = 0
+    """A pool of fewer instructions is labelled by the teacher alone, although there is a classifier."""
     retries: Annotated[int, Field(ge=0)] = 1
     """Further tries for a label that is not in the list."""
+
+    @model_validator(mode="after")
+    def _with_a_classifier(self) -> Classify:
+        if self.by == "classifier" and self.classifier is None:
+            raise ValueError("by: classifier needs `classifier`, a folder that `tapir classifier train` made")
+        return self
 
 
 class Decontaminate(Part):
@@ -103,3 +112,20 @@ class Refine(Part):
     """Keep the enhanced answer only where the judge prefers it to the direct one."""
     max_growth: Annotated[float, Field(gt=1)] = 4.0
     """A refined text longer than this many times the original falls back to it."""
+
+
+class Refiner(Part):
+    """A small refiner, fine-tuned on what refiner_annotator wrote (appendix C); `tapir refiner train` makes one."""
+
+    model: str = "qwen2.5-coder-0.5b-instruct"
+    """What is fine-tuned: a catalogue name, hub id or folder (the paper: Qwen1.5-1.8B-Chat)."""
+    revision: str | None = None
+    """Hub revision."""
+    chat_template: str | None = None
+    """`chatml`, `llama2`, `alpaca`, or a Jinja file; by default the model's own."""
+    rows: Positive = 2000
+    """At most so many instructions are annotated to train on."""
+    held_out: Annotated[int, Field(ge=0)] = 50
+    """So many more are kept apart, to measure the trained refiner against the in-context one."""
+    train: Train = Train()
+    """How it is trained."""

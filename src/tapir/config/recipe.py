@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from tapir.config.judging import DifficultySettings, Evaluation, JudgeSettings
 from tapir.config.models import ROLES, Budget, Models, endpoint_of
 from tapir.config.part import Part
-from tapir.config.pool import Classify, Decontaminate, Expand, Mix, Refine, Seeds
+from tapir.config.pool import Classify, Decontaminate, Expand, Mix, Refine, Refiner, Seeds
 from tapir.config.scaling import RaySettings
 from tapir.config.training import Curriculum, Train
 
@@ -50,6 +50,7 @@ class Recipe(Part):
     mix: Mix = Mix()
     expand: Expand = Expand()
     refine: Refine = Refine()
+    refiner: Refiner = Refiner()
     train: Train = Train()
     evaluate: tuple[Evaluation, ...] = ()
     """Evaluations run on student_0 and after every round."""

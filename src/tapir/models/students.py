@@ -87,7 +87,7 @@ def converted(folder: Path) -> Path:
             raise ModelError(
                 f"{folder}: CTranslate2 cannot convert these weights ({said}); set engine: transformers for this model"
             )
-        _name_every_token(partial / "config.json")
+        name_every_token(partial / "config.json")
         _publish(partial, target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -103,7 +103,7 @@ def _publish(partial: Path, target: Path) -> None:
             raise
 
 
-def _name_every_token(config: Path) -> None:
+def name_every_token(config: Path) -> None:
     """CTranslate2 refuses a null token, and many tokenizers (Qwen's) have no beginning of text; ours never uses it."""
     values = json.loads(config.read_text(encoding="utf-8"))
     for name in ("bos_token", "unk_token"):

@@ -116,3 +116,8 @@ def refine_messages(instruction: Instruction, task: Task) -> tuple[Message, ...]
     pairs = refinement_examples().get(task.name, ())
     examples = "\n".join(f"<instruction>\n{before}\n</instruction>\nRewritten:\n{after}\n" for before, after in pairs)
     return _messages("refine", style=task.style, examples=examples, instruction=shown(instruction))
+
+
+def plain_refine_messages(instruction: Instruction, task: Task) -> tuple[Message, ...]:
+    """The same for a refiner that was fine-tuned on such pairs: without examples, as it was trained (appendix C)."""
+    return _messages("refine_plain", style=task.style, instruction=shown(instruction))

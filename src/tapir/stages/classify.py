@@ -1,11 +1,17 @@
-"""The teacher names each instruction's task type (§3.3, Table 6's role)."""
+"""Each instruction's task type (§3.3): by the teacher (Table 6's role), or by a distilled classifier where it is sure
+and the teacher where it is not (footnote 3).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import Protocol
 
+from tapir.curriculum.hygiene import OffType
+from tapir.errors import ModelError
 from tapir.models.calls import Asks, Coming, Request, Sampling
+from tapir.models.classifier import Guess
 from tapir.prompts.tasks import classify_messages, label_schema, read_label
 from tapir.tasks import OTHERS, Taxonomy
 from tapir.types import Instruction, Receipt
@@ -64,3 +70,63 @@ def keep_labels(instructions: list[Instruction], taxonomy: Taxonomy, *, receipt:
         receipt.rows_out += 1
         yield replace(instruction, task=label or OTHERS)
     receipt.notes["unknown_label"] = unknown
+
+
+class Guesses(Protocol):
+    """A classifier as this stage sees it."""
+
+    labels: tuple[str, ...]
+
+    def guess(self, instructions: Sequence[Instruction]) -> list[Guess]: ...
+
+
+AskTeacher = Callable[[list[Instruction], Receipt], Iterator[Instruction]]
+"""The teacher's labels for these rows, in order, accounted for in a receipt of their own."""
+
+
+def classify_with(
+    instructions: list[Instruction],
+    classifier: Guesses,
+    ask_teacher: AskTeacher | None,
+    *,
+    confidence: float,
+    receipt: Receipt,
+) -> Iterator[Instruction]:
+    """Every instruction with the classifier's label at `confidence` and above, and with the teacher's below it.
+
+    Without a teacher the classifier's word is taken everywhere. The notes say who labelled how many.
+    """
+    guesses = classifier.guess(instructions)
+    unsure = [i for i, g in zip(instructions, guesses, strict=True) if g.confidence < confidence]
+    account = Receipt(receipt.stage)
+    # A teacher with nothing to say is not even opened: its weights may be large.
+    asked = {i.id: i.task for i in ask_teacher(unsure, account)} if ask_teacher and unsure else {}
+    for instruction, guess in zip(instructions, guesses, strict=True):
+        receipt.rows_in += 1
+        receipt.rows_out += 1
+        yield replace(instruction, task=asked.get(instruction.id) or guess.task)
+    receipt.notes |= account.notes
+    receipt.notes["labelled_by"] = {"classifier": len(instructions) - len(asked), "teacher": len(asked)}
+    receipt.notes["below_confidence"] = len(unsure)
+
+
+def check_labels(classifier: Guesses, taxonomy: Taxonomy) -> None:
+    """Refuse a classifier that would give labels which the run's taxonomy does not know."""
+    strange = [label for label in classifier.labels if label not in taxonomy]
+    if strange:
+        raise ModelError(
+            f"the classifier knows {', '.join(strange)}, which the taxonomy does not; train it on this taxonomy, or "
+            "set `taxonomy` to the file beside its weights"
+        )
+
+
+def off_type(classifier: Guesses, confidence: float) -> OffType:
+    """Whether the classifier is sure that an instruction is of another type than it says, one that it can tell."""
+
+    def says(instruction: Instruction) -> bool:
+        (guess,) = classifier.guess([instruction])
+        return (
+            instruction.task in classifier.labels and guess.task != instruction.task and guess.confidence >= confidence
+        )
+
+    return says

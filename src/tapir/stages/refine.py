@@ -15,11 +15,14 @@ from statistics import fmean
 from tapir.curriculum.refinement_guard import refusal
 from tapir.models.calls import Asks, Coming, Request, Sampling
 from tapir.prompts.tasks import read_instruction, refine_messages
-from tapir.tasks import Taxonomy
-from tapir.types import Answer, Difficulty, Instruction, Receipt, Refinement
+from tapir.tasks import Task, Taxonomy
+from tapir.types import Answer, Difficulty, Instruction, Message, Receipt, Refinement
 
 RefusesAnswer = Callable[[Instruction, str], str | None]
 """Why an answer must not be trained on; None where it may."""
+
+AsksFor = Callable[[Instruction, Task], tuple[Message, ...]]
+"""The prompt that asks a refiner to rewrite an instruction."""
 
 
 def refine(
@@ -30,10 +33,11 @@ def refine(
     *,
     max_growth: float,
     receipt: Receipt,
+    prompt: AsksFor = refine_messages,
 ) -> Iterator[Refinement]:
     """A refinement for every instruction, in order; the reason of a fallback is in the row and in the notes."""
     fallbacks = Counter[str]()
-    asked = (Request(refine_messages(i, taxonomy[i.task or "Others"]), sampling, row=i.id) for i in instructions)
+    asked = (Request(prompt(i, taxonomy[i.task or "Others"]), sampling, row=i.id) for i in instructions)
     requests = Coming(asked, len(instructions))
     replies = refiner.run(requests, stage=receipt.stage)
     for instruction, (_, reply) in zip(instructions, replies, strict=True):

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 
 from tapir.config import Seeds
 from tapir.stages import annotate as annotating
-from tapir.stages import classify as classifying
 from tapir.stages import decontaminate as decontaminating
 from tapir.stages import judge as judging
 from tapir.stages import score as scoring
@@ -28,6 +26,7 @@ from tapir.steps.common import (
     source_mark,
 )
 from tapir.steps.judgement import HELD_OUT, POOL, corrections, without_wrong, wrong_verdicts
+from tapir.steps.labelling import label_mark, labelled
 from tapir.store.rundir import Step
 from tapir.types import Answer, Difficulty, Instruction, Receipt, Verdict
 from tapir.wiring import Session
@@ -57,31 +56,13 @@ def gather_seeds(session: Session) -> Step:
 
 def classify_seeds(session: Session, seeds: Step) -> Step:
     """Every instruction of D with its task type, before anything is judged."""
-    recipe = session.recipe
     marked = corrections(session, POOL)
 
     def work(step: Step, receipt: Receipt) -> None:
-        instructions = marked.keep(instructions_of(seeds), receipt)
-        if recipe.classify.by == "keep":
-            rows = classifying.keep_labels(instructions, session.taxonomy, receipt=receipt)
-        else:
-            rows = classifying.classify(
-                instructions,
-                session.caller("teacher"),
-                session.taxonomy,
-                replace(session.sampling("teacher", "judging"), max_tokens=80),
-                structured=session.model("teacher").structured == "schema",
-                retries=recipe.classify.retries,
-                receipt=receipt,
-            )
+        rows = labelled(session, marked.keep(instructions_of(seeds), receipt), receipt)
         step.write(Instruction, marked.label(rows, receipt))
 
-    settings = [
-        plain(recipe.classify),
-        recipe.taxonomy and source_mark(recipe.taxonomy),
-        model_mark(session, "teacher"),
-        *marked.settings,
-    ]
+    settings = [*label_mark(session), *marked.settings]
     return session.step(POOL, work, version=1, settings=settings, after=[seeds])
 
 

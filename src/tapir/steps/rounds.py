@@ -10,11 +10,13 @@ from tapir.config import Recipe
 from tapir.curriculum.hygiene import Hygiene
 from tapir.curriculum.mixture import plan_round, targets_for
 from tapir.curriculum.refinement_guard import mentions_rewriting
+from tapir.prompts.tasks import plain_refine_messages, refine_messages
 from tapir.stages import expand as expanding
 from tapir.stages import mix as mixing
 from tapir.stages import refine as refining
 from tapir.stages import train as training
 from tapir.stages.decontaminate import Contaminated, matches, matches_of
+from tapir.stages.distil_refiner import trained_refiner
 from tapir.stages.rescore import Rescored, mastered
 from tapir.steps import growth
 from tapir.steps.common import (
@@ -28,6 +30,7 @@ from tapir.steps.common import (
 )
 from tapir.steps.judgement import DROPPED, corrections
 from tapir.steps.keeping import keep_better
+from tapir.steps.labelling import classifier_mark
 from tapir.store.rundir import Step
 from tapir.tasks import Taxonomy
 from tapir.types import Answer, Difficulty, Example, Instruction, Receipt, Refinement, Rejection, RoundPlan
@@ -180,7 +183,7 @@ def expand(session: Session, number: int, curriculum: Curriculum, student: Step)
     place = f"round_{number}/01_expanded"
     settings = [plain(recipe.expand), plain(recipe.mix), plain(recipe.curriculum), recipe.seed, number,
                 model_mark(session, "teacher"), contamination_mark(session),
-                *corrections(session, place).settings]  # fmt: skip
+                *classifier_mark(session), *corrections(session, place).settings]  # fmt: skip
     after = [curriculum.pool, curriculum.answers, curriculum.hard, *curriculum.expanded, *curriculum.rescored]
     if recipe.expand.check_difficulty:
         settings += [*judge_mark(session, "judge"), model_mark(session, "student")]
@@ -197,6 +200,7 @@ def _to_refine(session: Session, number: int, curriculum: Curriculum) -> list[In
 
 def refined(session: Session, rows: list[Instruction], receipt: Receipt) -> Iterator[Refinement]:
     """Refinements of these rows, as the recipe wants them."""
+    trained = trained_refiner(session.model("refiner"))
     return refining.refine(
         rows,
         session.caller("refiner"),
@@ -204,6 +208,7 @@ def refined(session: Session, rows: list[Instruction], receipt: Receipt) -> Iter
         replace(session.sampling("refiner", "judging"), max_tokens=MAX_REFINED_TOKENS),
         max_growth=session.recipe.refine.max_growth,
         receipt=receipt,
+        prompt=refine_messages if trained is None else plain_refine_messages,
     )
 
 
@@ -215,6 +220,8 @@ def refine(session: Session, number: int, curriculum: Curriculum) -> None:
         step.write(Refinement, refined(session, _to_refine(session, number, curriculum), receipt))
 
     settings = [plain(recipe.refine), model_mark(session, "refiner")]
+    if (trained := trained_refiner(session.model("refiner"))) is not None:
+        settings.append(session.weights_hash(trained))
     after = [curriculum.expanded[-1], *([curriculum.hard, curriculum.pool] if number == 1 else [])]
     place = f"round_{number}/02_refined"
     curriculum.refined.append(session.step(place, work, version=2, settings=settings, after=after))

@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import dataclass
 from pathlib import Path
 
 from tapir import steps
 from tapir.config import Recipe
-from tapir.store.rundir import RunDir
+from tapir.store.rundir import RunDir, Step
 from tapir.wiring import Progress, Session, StoppedHere, load_recipe, open_session
 
 
-def distil(session: Session) -> None:
-    """Run, or go on with, a whole distillation; finished steps that are still valid are passed over."""
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """Round 0, done: what the rounds build on, and what every strategy is compared on."""
+
+    seeds: Step
+    pool: Step
+    answers: Step
+    student: Step
+    hard: Step
+    held_out: Step
+    baseline: Step
+    """student_0 on the held-out instructions."""
+    benched: Step | None = None
+    """And on the recipe's further benchmarks, where it asks for any."""
+
+
+def lay_ground(session: Session) -> Ground:
+    """Round 0: the pool, its labels and answers, student_0, what is hard for it, and how it does."""
     seeds = steps.gather_seeds(session)
     pool = steps.classify_seeds(session, seeds)
     answers = steps.annotate(session, seeds, pool)
@@ -23,16 +40,24 @@ def distil(session: Session) -> None:
     held_out = steps.gather_held_out(session)
     baseline = steps.evaluate(session, 0, student, held_out, baseline=None)
     benched = steps.benchmark(session, 0, student, held_out, baseline)
+    return Ground(seeds, pool, answers, student, hard, held_out, baseline, benched)
 
-    curriculum = steps.Curriculum(pool, answers, hard)
+
+def distil(session: Session) -> None:
+    """Run, or go on with, a whole distillation; finished steps that are still valid are passed over."""
+    ground = lay_ground(session)
+    student = ground.student
+    curriculum = steps.Curriculum(ground.pool, ground.answers, ground.hard)
     for number in range(1, session.recipe.curriculum.rounds + 1):
         steps.expand(session, number, curriculum, student)
         steps.refine(session, number, curriculum)
         steps.enhance(session, number, curriculum)
         examples = steps.mix(session, number, curriculum)
         student = steps.train(session, number, student, examples)
-        evaluated = steps.evaluate(session, number, student, held_out, baseline=baseline, curriculum=curriculum)
-        steps.benchmark(session, number, student, held_out, evaluated, baseline=benched)
+        evaluated = steps.evaluate(
+            session, number, student, ground.held_out, baseline=ground.baseline, curriculum=curriculum
+        )
+        steps.benchmark(session, number, student, ground.held_out, evaluated, baseline=ground.benched)
 
 
 def run(

@@ -153,6 +153,8 @@ class Session:
     """Under which the ledger counts what this run spends."""
     store: RemoteStore | None = None
     """Where finished steps are copied to, and taken from if this machine lacks them."""
+    lenders: tuple[RunDir, ...] = ()
+    """Runs whose finished steps are taken over where they are the very same (an ablation's other variants)."""
     usage: Usage = field(default_factory=Usage)
     """What the step under way has asked of models so far."""
     resident: Resident = field(default_factory=Resident)
@@ -380,7 +382,12 @@ class Session:
         fresh = step.state != "done" and not (self.store and self.store.load(step))
         if fresh:
             step.clear()
-            self._perform(step, work, total)
+            lender = next((run for run in self.lenders if step.borrow(run)), None)
+            if lender is None:
+                self._perform(step, work, total)
+            else:
+                fresh = False
+                self._note_keys(step, [line.split(" ", 1)[1] for line in _key_lines(lender, step.place)])
         if self.store:
             self.store.save(step)
         found = step.receipt()
@@ -390,13 +397,11 @@ class Session:
             raise StoppedHere(place)
         return step
 
-    def _write_keys(self, step: Step) -> None:
+    def _note_keys(self, step: Step, keys: Iterable[str]) -> None:
         """Add the ledger keys that this step used to the run's list, instead of those of an earlier try."""
-        path = self.run.calls_path
-        earlier = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        lines = [line for line in earlier if not line.startswith(f"{step.place} ")]
-        lines += sorted({f"{step.place} {key.split(' ', 1)[1]}" for key in self._keys})
-        write_text(path, "".join(f"{line}\n" for line in lines))
+        lines = [line for line in _key_lines(self.run) if not line.startswith(f"{step.place} ")]
+        lines += sorted({f"{step.place} {key}" for key in keys})
+        write_text(self.run.calls_path, "".join(f"{line}\n" for line in lines))
 
     def _perform(self, step: Step, work: Callable[[Step, Receipt], None], total: int | None) -> None:
         receipt, began = Receipt(step.stage), time.monotonic()
@@ -404,7 +409,7 @@ class Session:
         self.usage = usage = Usage()
         self._keys = []
         work(step, receipt)
-        self._write_keys(step)
+        self._note_keys(step, [key.split(" ", 1)[1] for key in self._keys])
         receipt.calls, receipt.cached_calls, receipt.replayed_calls = usage.calls, usage.cached, usage.replayed
         receipt.retried_calls = usage.retried
         receipt.prompt_tokens, receipt.completion_tokens = usage.prompt_tokens, usage.completion_tokens
@@ -413,17 +418,36 @@ class Session:
         step.finish(receipt)
 
 
+def _key_lines(run: RunDir, place: str = "") -> list[str]:
+    """`PLACE KEY` of every ledger entry that the run, or one step of it, has used."""
+    if not run.calls_path.exists():
+        return []
+    lines = run.calls_path.read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if not place or line.startswith(f"{place} ")]
+
+
 @contextmanager
 def open_session(
-    recipe: Recipe, root: Path, *, progress: Progress | None = None, until: str | None = None, source: str = ""
+    recipe: Recipe,
+    root: Path,
+    *,
+    progress: Progress | None = None,
+    until: str | None = None,
+    source: str = "",
+    lenders: tuple[RunDir, ...] = (),
+    run_id: str = "",
 ) -> Generator[Session]:
-    """A session that is the only writer of a run directory; its recipe and manifest are written there."""
+    """A session that is the only writer of a run directory; its recipe and manifest are written there.
+
+    `run_id` lets several runs count against one budget; by default a run has its own.
+    """
     run = RunDir(root)
     with run.writing(), open_ledger(recipe) as ledger:
         live = ProgressFile(root)
         told = Noted(progress or Progress(), live)
         store = RemoteStore(recipe.store, run.root.name) if recipe.store else None
-        session = Session(recipe, run, ledger, told, until, run_id=run.identity(), store=store)
+        own = run_id or run.identity()
+        session = Session(recipe, run, ledger, told, until, run_id=own, store=store, lenders=lenders)
         text = yaml.safe_dump(recipe.model_dump(mode="json", exclude_defaults=True), sort_keys=False)
         write_text(run.recipe_path, text)
         write_json(run.manifest_path, {**manifest(recipe, source), "run_id": session.run_id})

@@ -4,17 +4,19 @@ Reading and checking only. What the values are used for is said in the field's o
 them in `tapir.wiring`.
 """
 
+from tapir.config.ablation import Ablate, Form
 from tapir.config.judging import Count, DifficultySettings, Evaluation, JudgeSettings, Quantile
 from tapir.config.models import ROLES, Budget, Caps, Limits, Model, Models, Price, Role, endpoint_of
 from tapir.config.part import Part
 from tapir.config.pool import Classify, Decontaminate, Expand, Mix, Refine, Refiner, Seeds
-from tapir.config.reading import override, parse_recipe, read_yaml
+from tapir.config.reading import override, parse_recipe, read_yaml, rewritten
 from tapir.config.recipe import LedgerSettings, Recipe
 from tapir.config.scaling import RaySettings
 from tapir.config.training import Curriculum, Lora, Train
 
 __all__ = [
     "ROLES",
+    "Ablate",
     "Budget",
     "Caps",
     "Classify",
@@ -24,6 +26,7 @@ __all__ = [
     "DifficultySettings",
     "Evaluation",
     "Expand",
+    "Form",
     "JudgeSettings",
     "LedgerSettings",
     "Limits",
@@ -45,4 +48,5 @@ __all__ = [
     "override",
     "parse_recipe",
     "read_yaml",
+    "rewritten",
 ]

@@ -58,6 +58,13 @@ def override(raw: dict[str, Any], assignments: tuple[str, ...] | list[str]) -> d
     return result
 
 
+def rewritten(recipe: Recipe, *assignments: str) -> Recipe:
+    """The recipe with `a.b=c` assignments applied, checked anew."""
+    # Not without defaults: a role's value that equals the default still replaces the one it would take over.
+    plain = recipe.model_dump(mode="json", exclude_unset=True)
+    return parse_recipe(override(plain, assignments), where=recipe.name)
+
+
 def _assign(target: Any, steps: list[str], value: Any, assignment: str) -> None:
     for step in steps[:-1]:
         if isinstance(target, list):

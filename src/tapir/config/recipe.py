@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
+from tapir.config.ablation import Ablate
 from tapir.config.judging import DifficultySettings, Evaluation, JudgeSettings
 from tapir.config.models import ROLES, Budget, Models, endpoint_of
 from tapir.config.part import Part
@@ -55,11 +56,17 @@ class Recipe(Part):
     evaluate: tuple[Evaluation, ...] = ()
     """Evaluations run on student_0 and after every round."""
     decontaminate: Decontaminate = Decontaminate()
+    ablate: Ablate = Ablate()
     executor: Literal["local", "ray"] = "local"
     """Where the student generates and is scored: in this process, or on a Ray cluster. The rows are the same."""
     ray: RaySettings = RaySettings()
     store: str | None = None
     """An fsspec URL (`s3://bucket/folder`) that finished tables and checkpoints are copied to and read back from."""
+
+    @property
+    def rounds_seed(self) -> int:
+        """What the rounds draw and train by."""
+        return self.seed if self.curriculum.seed is None else self.curriculum.seed
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:

@@ -24,6 +24,10 @@ class Curriculum(Part):
     """Share of rows, or weight in the loss (equation 4)."""
     data: Literal["cumulative", "newest"] = "cumulative"
     """Train on all grown data so far, or on the newest beside the seeds."""
+    seed: int | None = None
+    """Seed of the rounds' draws and training alone; by default the recipe's. Round 0 and expansion do not see it."""
+    tokens: Positive | None = None
+    """Trained tokens of all rounds together, evenly shared out, instead of `train.epochs` over each round's set."""
 
     @model_validator(mode="after")
     def _one_alpha_a_round(self) -> Curriculum:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from tapir.config import Model, RaySettings, Train
+from tapir.errors import DataError
 from tapir.store.rundir import write_json
 from tapir.training import launch
 from tapir.training.folder import Allowed
@@ -26,6 +27,9 @@ def link_student(folder: Path, weights: Path, sha256: str) -> None:
 def weights_of(folder: Path) -> Path:
     """The folder that holds this student's weights."""
     link = folder / LINK
+    if not folder.exists():
+        receipt = folder.with_name(f"{folder.name}.receipt.json")
+        raise DataError(f"{folder}: its weights were deleted; delete {receipt} to train this student again")
     return Path(json.loads(link.read_text(encoding="utf-8"))["weights"]) if link.exists() else folder
 
 
@@ -45,6 +49,7 @@ def train(
     settings: Train,
     *,
     student: Model,
+    tokens: int | None = None,
     seed: int,
     trained: Callable[[StepLog], None],
     show: Callable[[str], None],
@@ -54,9 +59,13 @@ def train(
 ) -> None:
     """Fine-tune `start` on the examples into `folder`; over-long rows are counted in the receipt.
 
-    `student` says how the model is spelt and what its files may do. `show` gets one example with its trained tokens
-    marked, before the first step; `resident` may hold the weights of `start`, and holds those of `folder` afterwards.
+    `student` says how the model is spelt and what its files may do. With `tokens` the set is passed over, in part, as
+    often as it takes to train so many, whatever `epochs` says. `show` gets one example with its trained tokens marked,
+    before the first step; `resident` may hold the weights of `start`, and holds those of `folder` afterwards.
     """
+    if tokens is not None:
+        epochs = _epochs_for(tokens, start, examples, settings, student.chat_template)
+        settings = settings.model_copy(update={"epochs": epochs})
     result = launch.train(
         start,
         examples,
@@ -84,3 +93,14 @@ def train(
         "hard_share_of_rows": result.hard_rows,
         "hard_share_of_weight": result.hard_weight,
     }
+
+
+def _epochs_for(tokens: int, start: Path, examples: list[Example], settings: Train, template: str | None) -> float:
+    from tapir.models.chat_template import ChatFormat, load_tokenizer
+    from tapir.training.encode import encode_all
+
+    chat = ChatFormat(load_tokenizer(start), template)
+    once = encode_all(examples, chat, max_tokens=settings.max_tokens, too_long=settings.too_long).trained_tokens
+    if not once:
+        raise DataError(f"{start}: none of {len(examples)} examples has a token to train; raise train.max_tokens")
+    return tokens / once

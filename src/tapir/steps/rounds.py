@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from tapir.config import Recipe
 from tapir.curriculum.hygiene import Hygiene
@@ -82,6 +83,11 @@ class Curriculum:
 
 
 LATEST = slice(-1, None)
+
+
+def _rounds_mark(session: Session) -> Any:
+    """What of the curriculum decides which rows there are; draws and training have marks of their own."""
+    return session.recipe.curriculum.model_dump(mode="json", exclude={"seed", "tokens"})
 
 
 def plan(session: Session, number: int, hard: list[Instruction], easy: list[Instruction], *, grow: bool) -> RoundPlan:
@@ -181,7 +187,7 @@ def expand(session: Session, number: int, curriculum: Curriculum, student: Step)
             session.progress.say(f"round {number}: {line}")
 
     place = f"round_{number}/01_expanded"
-    settings = [plain(recipe.expand), plain(recipe.mix), plain(recipe.curriculum), recipe.seed, number,
+    settings = [plain(recipe.expand), plain(recipe.mix), _rounds_mark(session), recipe.seed, number,
                 model_mark(session, "teacher"), contamination_mark(session),
                 *classifier_mark(session), *corrections(session, place).settings]  # fmt: skip
     after = [curriculum.pool, curriculum.answers, curriculum.hard, *curriculum.expanded, *curriculum.rescored]
@@ -304,12 +310,12 @@ def mix(session: Session, number: int, curriculum: Curriculum) -> Step:
             answers,
             curriculum.difficulty(),
             loss_weights=recipe.curriculum.mixing == "loss",
-            seed=recipe.seed,
+            seed=recipe.rounds_seed,
             receipt=receipt,
         )
         step.write(Example, examples)
 
-    settings = [plain(recipe.mix), plain(recipe.curriculum), recipe.seed, number]
+    settings = [plain(recipe.mix), _rounds_mark(session), recipe.rounds_seed, number]
     after = [curriculum.pool, curriculum.answers, *curriculum.expanded, *curriculum.enhanced, *curriculum.rescored]
     return session.step(f"round_{number}/04_mix", work, version=1, settings=settings, after=after)
 
@@ -317,6 +323,7 @@ def mix(session: Session, number: int, curriculum: Curriculum) -> Step:
 def train(session: Session, number: int, student: Step, examples: Step) -> Step:
     """student_r, from student_{r−1} on this round's examples."""
     recipe = session.recipe
+    tokens = recipe.curriculum.tokens and recipe.curriculum.tokens // recipe.curriculum.rounds
 
     def work(step: Step, receipt: Receipt) -> None:
         session.close_models()
@@ -326,7 +333,8 @@ def train(session: Session, number: int, student: Step, examples: Step) -> Step:
             step.folder,
             recipe.train,
             student=session.model("student"),
-            seed=recipe.seed + number,
+            tokens=tokens,
+            seed=recipe.rounds_seed + number,
             trained=session.progress.trained,
             show=session.progress.show,
             receipt=receipt,
@@ -334,6 +342,6 @@ def train(session: Session, number: int, student: Step, examples: Step) -> Step:
             ray=recipe.ray,
         )
 
-    settings = [plain(recipe.train), model_mark(session, "student"), recipe.seed]
+    settings = [plain(recipe.train), model_mark(session, "student"), recipe.rounds_seed, *([tokens] if tokens else [])]
     place = f"round_{number}/05_student_{number}"
     return session.step(place, work, version=1, settings=settings, after=[student, examples])

@@ -9,7 +9,7 @@ TEACHER_ARGS := $(if $(TEACHER_URL),--set models.teacher.kind=openai --set model
 	--set models.teacher.model=$(TEACHER_MODEL) --set models.judge.structured=auto --trust)
 LIVE_ARGS := $(if $(LIVE),--set ledger.recordings=[])
 
-.PHONY: install install-dev browser quickstart small test test-slow check lint types imports twice record clean
+.PHONY: install install-dev browser quickstart small ablation test test-slow check lint types imports twice record clean
 
 install: $(VENV)/.installed
 
@@ -30,6 +30,10 @@ quickstart: install
 
 small: install
 	$(BIN)/tapir run small --out runs/small $(TEACHER_ARGS) $(LIVE_ARGS)
+
+# Table 5 in small: six variants, three training seeds
+ablation: install
+	$(BIN)/tapir ablate ablation-small --out runs/ablation-small $(TEACHER_ARGS) $(LIVE_ARGS)
 
 # Two fresh live runs, compared table by table: make twice [RECIPE=quickstart]
 twice: install

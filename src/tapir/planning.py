@@ -71,7 +71,7 @@ def describe(recipe: Recipe) -> list[str]:
             f"round {r}: alpha {recipe.curriculum.alpha(r):g}, at most {recipe.expand.per_round} grown, "
             f"{recipe.mix.size or 'as many rows as supply allows'} trained"
         )
-    lines += ["", *_cost_lines(recipe, pool)]
+    lines += ["", *cost_lines(recipe, pool)]
     return lines
 
 
@@ -102,7 +102,7 @@ class _Bound:
     reply: int
 
 
-def _cost_lines(recipe: Recipe, pool: int | None) -> list[str]:
+def cost_lines(recipe: Recipe, pool: int | None) -> list[str]:
     """At most so many calls and tokens a stage; money where prices are given."""
     if pool is None:
         return ["calls and cost cannot be bounded before the pool's size is known; set seeds.sample"]
@@ -119,10 +119,12 @@ def _cost_lines(recipe: Recipe, pool: int | None) -> list[str]:
 def _bounds(recipe: Recipe, pool: int) -> list[_Bound]:
     judge, rounds = recipe.judge, recipe.curriculum.rounds
     grown = min(recipe.expand.per_round, pool * recipe.expand.per_seed)
-    held_out = _held_out_size(recipe)
+    held_out = held_out_size(recipe)
     votes = 2 * judge.samples * (1 + judge.retries)
     judged = min(pool, judge.max_pairs or pool) * votes
     compared = min(held_out, judge.max_pairs or held_out) * votes
+    if not any(e.kind == "pairwise" for e in recipe.evaluate):
+        compared = 0
     looked_at_again = 0 if recipe.difficulty.rescore == "off" else (rounds + 1) * 2 * recipe.difficulty.rescore_sample
     labelled = 0 if recipe.classify.by == "keep" else pool * (1 + recipe.classify.retries)
     answered = 0 if recipe.seeds.annotate == "keep" else 2 * pool
@@ -168,7 +170,8 @@ def _prompt_sizes(recipe: Recipe) -> dict[str, float]:
     }
 
 
-def _held_out_size(recipe: Recipe) -> int:
+def held_out_size(recipe: Recipe) -> int:
+    """Instructions of the largest of the recipe's evaluations."""
     sizes = []
     for evaluation in (e for e in recipe.evaluate if e.on_held_out):
         source = Seeds(source=evaluation.prompts, sample=evaluation.sample, near_duplicates=False)

@@ -47,8 +47,8 @@ TOOLS = "tools"
 """Under which single stages and commands count what they spend."""
 WRITING_TEMPERATURE, JUDGING_TEMPERATURE, STUDENT_TEMPERATURE = 0.7, 0.0, 0.5
 REPEATED_JUDGING_TEMPERATURE = 0.7
-SHIPPED = ("quickstart", "small", "openai-teacher", "single-round", "paper-llama2", "paper-qwen1.5-1.8b",
-           "paper-qwen1.5-4b", "paper-qwen1.5-7b", "paper-qwen1.5-14b")  # fmt: skip
+SHIPPED = ("quickstart", "small", "ablation-small", "openai-teacher", "single-round", "paper-llama2",
+           "paper-qwen1.5-1.8b", "paper-qwen1.5-4b", "paper-qwen1.5-7b", "paper-qwen1.5-14b")  # fmt: skip
 
 
 def load_recipe(source: str | Path, assignments: Iterable[str] = ()) -> Recipe:
@@ -387,7 +387,7 @@ class Session:
                 self._perform(step, work, total)
             else:
                 fresh = False
-                self._note_keys(step, [line.split(" ", 1)[1] for line in _key_lines(lender, step.place)])
+                self._note_keys(step, [key for place, key in lender.calls_by_place() if place == step.place])
         if self.store:
             self.store.save(step)
         found = step.receipt()
@@ -399,9 +399,9 @@ class Session:
 
     def _note_keys(self, step: Step, keys: Iterable[str]) -> None:
         """Add the ledger keys that this step used to the run's list, instead of those of an earlier try."""
-        lines = [line for line in _key_lines(self.run) if not line.startswith(f"{step.place} ")]
-        lines += sorted({f"{step.place} {key}" for key in keys})
-        write_text(self.run.calls_path, "".join(f"{line}\n" for line in lines))
+        lines = [(place, key) for place, key in self.run.calls_by_place() if place != step.place]
+        lines += sorted({(step.place, key) for key in keys})
+        write_text(self.run.calls_path, "".join(f"{place} {key}\n" for place, key in lines))
 
     def _perform(self, step: Step, work: Callable[[Step, Receipt], None], total: int | None) -> None:
         receipt, began = Receipt(step.stage), time.monotonic()
@@ -416,14 +416,6 @@ class Session:
         receipt.cost_usd = usage.cost_usd
         receipt.seconds = round(time.monotonic() - began, 2)
         step.finish(receipt)
-
-
-def _key_lines(run: RunDir, place: str = "") -> list[str]:
-    """`PLACE KEY` of every ledger entry that the run, or one step of it, has used."""
-    if not run.calls_path.exists():
-        return []
-    lines = run.calls_path.read_text(encoding="utf-8").splitlines()
-    return [line for line in lines if not place or line.startswith(f"{place} ")]
 
 
 @contextmanager

@@ -29,6 +29,7 @@ COMMANDS = {
     "judge": "judge",
     "show": "show",
     "studio": "studio",
+    "ablate": "ablate",
     "chat": "chat",
     "export": "export",
     "evaluate": "evaluate",

@@ -104,9 +104,14 @@ class Step:
         if receipt is None or other.state != "done" or "weights_deleted" in receipt:
             return False
         base = lender.root / self.place
-        for path in sorted(base.parent.glob(f"{base.name}*")):
-            if path != other.receipt_path:
-                _link(path, self.root / path.relative_to(lender.root))
+        try:
+            for path in sorted(base.parent.glob(f"{base.name}*")):
+                if path != other.receipt_path:
+                    _link(path, self.root / path.relative_to(lender.root))
+        except (FileNotFoundError, shutil.Error):
+            # The lender, another process perhaps, is just deleting weights that it needs no more.
+            self.clear()
+            return False
         source = os.path.relpath(lender.root, self.root)
         write_json(self.receipt_path, {"shared_with": source, **receipt})
         return True
@@ -183,9 +188,14 @@ class RunDir:
 
     def calls_used(self) -> list[str]:
         """The ledger keys of every call that the run's steps used."""
+        return [key for _, key in self.calls_by_place()]
+
+    def calls_by_place(self) -> list[tuple[str, str]]:
+        """The same, each with the step that used it."""
         if not self.calls_path.exists():
             return []
-        return [line.split(" ", 1)[1] for line in self.calls_path.read_text(encoding="utf-8").splitlines()]
+        lines = self.calls_path.read_text(encoding="utf-8").splitlines()
+        return [(place, key) for place, _, key in (line.partition(" ") for line in lines)]
 
     def receipts(self) -> dict[str, dict[str, Any]]:
         """All finished steps' receipts by place, in the order of the run."""

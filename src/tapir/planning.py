@@ -122,9 +122,10 @@ def _bounds(recipe: Recipe, pool: int) -> list[_Bound]:
     held_out = held_out_size(recipe)
     votes = 2 * judge.samples * (1 + judge.retries)
     judged = min(pool, judge.max_pairs or pool) * votes
+    canaries = judge.canary
     compared = min(held_out, judge.max_pairs or held_out) * votes
     if not any(e.kind == "pairwise" for e in recipe.evaluate):
-        compared = 0
+        compared = canaries = 0
     looked_at_again = 0 if recipe.difficulty.rescore == "off" else (rounds + 1) * 2 * recipe.difficulty.rescore_sample
     labelled = 0 if recipe.classify.by == "keep" else pool * (1 + recipe.classify.retries)
     answered = 0 if recipe.seeds.annotate == "keep" else 2 * pool
@@ -144,7 +145,7 @@ def _bounds(recipe: Recipe, pool: int) -> list[_Bound]:
         _Bound("enhanced answers", "teacher", 2 * (pool + grown * rounds), 2 * size["answer"], answer),
         _Bound("direct or enhanced", "judge", chosen * votes, size["judge"], verdict),
         _Bound("evaluate", "evaluator", compared * rounds, size["judge"], verdict),
-        _Bound("null canaries", "evaluator", judge.canary * CANARIES * votes, size["judge"], verdict),
+        _Bound("null canaries", "evaluator", canaries * CANARIES * votes, size["judge"], verdict),
         _Bound("re-scoring", "judge", looked_at_again * votes, size["judge"], verdict),
     ]
 

@@ -130,7 +130,7 @@ def _base_line(
 ) -> Line:
     """student_0 itself, which the others are held against; it is trained once, so it has no spread."""
     receipt = RunDir(root / "base" / cell).receipts()["round_0/04_student_0"]
-    found = {
+    found: dict[Metric, Measure] = {
         metric: measure({0: values[metric]}, random.Random(f"{seed}:{metric}"), None, None)
         for metric in METRICS
         if metric in values and metric != "win_rate"

@@ -10,7 +10,9 @@ from tapir.config import Recipe, rewritten
 from tapir.curriculum.mixture import apportion
 from tapir.pipeline import Ground
 from tapir.stages import annotate as annotating
-from tapir.steps.common import answers_of, instructions_of, model_mark, passes_in, plain
+from tapir.stages import decontaminate as decontaminating
+from tapir.stages.decontaminate import Contaminated
+from tapir.steps.common import answers_of, contamination_mark, instructions_of, model_mark, passes_in, plain
 from tapir.steps.rounds import grown_from
 from tapir.store.rundir import Step
 from tapir.strategies.strategy import OneSet, annotated, drawn, examples, hard_seeds
@@ -48,7 +50,8 @@ class DirectExpansion(OneSet):
             step.write(Rejection, rejections, "rejected")
             step.write(Instruction, taken)
 
-        settings = [self.name, recipe.mix.size, plain(recipe.expand), recipe.seed, model_mark(session, "teacher")]
+        settings = [self.name, recipe.mix.size, plain(recipe.expand), recipe.seed, model_mark(session, "teacher"),
+                    contamination_mark(session)]  # fmt: skip
         after = [ground.pool, ground.answers, ground.hard]
         return session.step("round_1/01_expanded", work, version=1, settings=settings, after=after)
 
@@ -58,9 +61,12 @@ class DirectExpansion(OneSet):
             rows = annotating.answer_as_teacher(
                 instructions_of(grown), session.caller("teacher"), sampling, passes=passes_in(session), receipt=receipt
             )
-            step.write(Answer, rows)
+            found: list[Contaminated] = []
+            clean = decontaminating.without_contaminated_answers(rows, session.contamination(), found, receipt)
+            step.write(Answer, clean)
+            step.write(Contaminated, found, "contaminated")
 
-        settings = [self.name, model_mark(session, "teacher")]
+        settings = [self.name, model_mark(session, "teacher"), contamination_mark(session)]
         return session.step("round_1/03_direct_answers", work, version=1, settings=settings, after=[grown])
 
     def choose(self, session: Session, ground: Ground, gathered: Sequence[Step], rng: random.Random) -> list[Example]:

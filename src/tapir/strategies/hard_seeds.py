@@ -48,7 +48,7 @@ class RefinedHardSeeds(HardSeeds):
 
     def gather(self, session: Session, ground: Ground) -> Sequence[Step]:
         curriculum = steps.Curriculum(ground.pool, ground.answers, ground.hard)
-        steps.expand(session, 1, curriculum)
+        steps.expand(session, 1, curriculum, ground.student)
         steps.refine(session, 1, curriculum)
         steps.enhance(session, 1, curriculum)
         return [*curriculum.expanded, *curriculum.refined, *curriculum.enhanced]

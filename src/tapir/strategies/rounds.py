@@ -27,14 +27,19 @@ class Rounds(Strategy):
         return rewritten(recipe, f"mix.size={max(1, rows // recipe.curriculum.rounds)}")
 
     def gather(self, session: Session, ground: Ground) -> Sequence[Step]:
-        curriculum = _grown(session, ground)
+        curriculum = steps.Curriculum(ground.pool, ground.answers, ground.hard)
+        # Grown rows that are judged need the round's student, which only training can give.
+        rounds = 1 if session.recipe.expand.check_difficulty else session.recipe.curriculum.rounds
+        for number in range(1, rounds + 1):
+            _grow(session, number, curriculum, ground.student)
         return [*curriculum.expanded, *curriculum.refined, *curriculum.enhanced]
 
     def train(self, session: Session, ground: Ground) -> tuple[int, Step]:
-        curriculum = _grown(session, ground)
+        curriculum = steps.Curriculum(ground.pool, ground.answers, ground.hard)
         student = self.start(session, ground)
         for number in range(1, session.recipe.curriculum.rounds + 1):
-            examples = steps.mix(session, number, curriculum.until(number))
+            _grow(session, number, curriculum, student)
+            examples = steps.mix(session, number, curriculum)
             student = steps.train(session, number, student, examples)
         return session.recipe.curriculum.rounds, student
 
@@ -52,11 +57,8 @@ class SingleRound(Rounds):
         )
 
 
-def _grown(session: Session, ground: Ground) -> steps.Curriculum:
-    """All rounds' hard data. Nothing of it depends on a trained student, so it comes before the first training."""
-    curriculum = steps.Curriculum(ground.pool, ground.answers, ground.hard)
-    for number in range(1, session.recipe.curriculum.rounds + 1):
-        steps.expand(session, number, curriculum)
-        steps.refine(session, number, curriculum)
-        steps.enhance(session, number, curriculum)
-    return curriculum
+def _grow(session: Session, number: int, curriculum: steps.Curriculum, student: Step) -> None:
+    """A round's new hard data; what `gather` has done is passed over."""
+    steps.expand(session, number, curriculum, student)
+    steps.refine(session, number, curriculum)
+    steps.enhance(session, number, curriculum)

@@ -18,12 +18,13 @@ from whole_run import prepare
 
 from tapir.ablation import ablate
 from tapir.config import Recipe
+from tapir.progress import Progress
 from tapir.report.ablation import Comparison, Line, compare
 from tapir.report.ablation_page import write_files
 from tapir.store.rundir import RunDir
 from tapir.store.tables import read_rows
 from tapir.types import Difficulty, Example
-from tapir.wiring import Progress, load_recipe
+from tapir.wiring import load_recipe
 
 TABLE_5 = ("full", "single_round", "direct_expansion", "seed_refined", "seed", "pool")
 OWN = {"round_1/04_mix", "round_1/05_student_1", "round_1/06_evaluation", "round_1/08_measured"}

@@ -112,7 +112,7 @@ def test_a_runs_identity_stays_when_it_goes_on(tmp_path: Path):
 
 
 def test_the_progress_hears_how_many_calls_are_to_come(tmp_path: Path):
-    from tapir.wiring import Progress
+    from tapir.progress import Progress
 
     class Hears(Progress):
         expected = 0

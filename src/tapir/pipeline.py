@@ -8,8 +8,9 @@ from pathlib import Path
 
 from tapir import steps
 from tapir.config import Recipe
+from tapir.progress import Progress
 from tapir.store.rundir import RunDir, Step
-from tapir.wiring import Progress, Session, StoppedHere, load_recipe, open_session
+from tapir.wiring import Session, StoppedHere, load_recipe, open_session
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,29 +7,28 @@ weights do not pile up in memory.
 from __future__ import annotations
 
 import functools
-import platform
-import subprocess
 import time
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from importlib import metadata, resources
+from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
-from tapir import __version__
 from tapir.config import Model, Recipe, Role, endpoint_of, override, parse_recipe, read_yaml
 from tapir.curriculum.checks import RunProgram
 from tapir.curriculum.contamination import ContaminationIndex
 from tapir.curriculum.hygiene import Likeness, OffType
+from tapir.manifest import manifest
 from tapir.models.calls import Asks, Backend, BatchBackend, Reply, Sampling, SpreadBackend, Tries, Usage
 from tapir.models.classifier import Classifier, open_classifier
 from tapir.models.engine import Caller
 from tapir.models.ledger import Ledger
 from tapir.models.limits import Throttle
 from tapir.models.spread import SpreadCaller
+from tapir.progress import Noted, Progress
 from tapir.sandbox import run_program
 from tapir.stages.classify import check_labels, off_type
 from tapir.stages.decontaminate import allowed
@@ -40,7 +39,6 @@ from tapir.store.remote import RemoteStore
 from tapir.store.rundir import RunDir, Step, fingerprint, write_json, write_text
 from tapir.tasks import Taxonomy, load_taxonomy
 from tapir.training.resident import Resident
-from tapir.training.result import StepLog
 from tapir.types import Instruction, Receipt
 
 TOOLS = "tools"
@@ -63,77 +61,6 @@ def recipe_path(source: str | Path) -> Path:
     if not path.exists() and str(source) in SHIPPED:
         return Path(str(resources.files("tapir.data") / "recipes" / f"{source}.yaml"))
     return path
-
-
-class Progress:
-    """What a stage tells while it runs; the command line shows it, tests and libraries ignore it."""
-
-    def start(self, place: str, total: int | None) -> None: ...
-
-    def expect(self, calls: int) -> None: ...
-
-    def call(self, reply: Reply, usage: Usage) -> None: ...
-
-    def advance(self, done: int, note: str = "") -> None: ...
-
-    def finish(self, place: str, receipt: dict[str, Any], *, fresh: bool) -> None: ...
-
-    def say(self, line: str) -> None: ...
-
-    def show(self, example: str) -> None: ...
-
-    def trained(self, step: StepLog) -> None: ...
-
-    def fetching(self, done_bytes: int, total_bytes: int, what: str) -> None: ...
-
-
-class Noted(Progress):
-    """Passes everything on, and keeps the run's `progress.json` for those who look from outside."""
-
-    def __init__(self, told: Progress, file: ProgressFile) -> None:
-        self._told, self._file = told, file
-
-    def start(self, place: str, total: int | None) -> None:
-        self._file.start(place, total)
-        self._told.start(place, total)
-
-    def expect(self, calls: int) -> None:
-        self._file.expect(calls)
-        self._told.expect(calls)
-
-    def call(self, reply: Reply, usage: Usage) -> None:
-        self._file.update(
-            done=usage.calls + usage.cached,
-            calls=usage.calls,
-            cached=usage.cached,
-            failed=sum(usage.failed.values()),
-            prompt_tokens=usage.prompt_tokens,
-            completion_tokens=usage.completion_tokens,
-            cost_usd=usage.cost_usd,
-        )
-        self._told.call(reply, usage)
-
-    def advance(self, done: int, note: str = "") -> None:
-        self._file.update(done=done, note=note)
-        self._told.advance(done, note)
-
-    def trained(self, step: StepLog) -> None:
-        self._file.update(done=step.step, total=step.steps, note=f"training, loss {step.loss:.3f}")
-        self._told.trained(step)
-
-    def finish(self, place: str, receipt: dict[str, Any], *, fresh: bool) -> None:
-        self._told.finish(place, receipt, fresh=fresh)
-
-    def say(self, line: str) -> None:
-        self._told.say(line)
-
-    def show(self, example: str) -> None:
-        self._told.show(example)
-
-    def fetching(self, done_bytes: int, total_bytes: int, what: str) -> None:
-        megabytes = f"{done_bytes / 1e6:.0f} of {total_bytes / 1e6:.0f} MB"
-        self._file.update(note=f"fetching {what} weights, {megabytes}")
-        self._told.fetching(done_bytes, total_bytes, what)
 
 
 class StoppedHere(Exception):
@@ -474,59 +401,6 @@ def open_ledger(recipe: Recipe, *, replay: bool | None = None) -> Ledger:
     """The recipe's ledger; with `replay`, for reading only, whatever the recipe says."""
     replay = recipe.ledger.replay if replay is None else replay
     return Ledger(Path(recipe.ledger.path), replay=replay, recordings=recording_files(recipe))
-
-
-def manifest(recipe: Recipe, source: str) -> dict[str, Any]:
-    """What a person needs to know to do this again. It holds names of key variables, never keys."""
-    packages = (
-        "torch",
-        "transformers",
-        "trl",
-        "peft",
-        "accelerate",
-        "datasets",
-        "ctranslate2",
-        "vllm",
-        "ray",
-        "pyarrow",
-    )
-    return {
-        "tapir": __version__,
-        "recipe_source": source,
-        "recipe_hash": fingerprint(recipe.model_dump(mode="json")),
-        "seed": recipe.seed,
-        "python": platform.python_version(),
-        "machine": f"{platform.system()} {platform.machine()}",
-        "packages": {name: version for name in packages if (version := _version(name))},
-        "git_commit": _git_commit(),
-        "prompts": _prompts(recipe),
-        "task_types": len(load_taxonomy(Path(recipe.taxonomy) if recipe.taxonomy else None).tasks),
-    }
-
-
-def _prompts(recipe: Recipe) -> dict[str, str]:
-    """Hash of every shipped prompt, and of the recipe's own judge prompt: which words the models were asked with."""
-    texts = {p.name: p.read_text(encoding="utf-8") for p in resources.files("tapir.prompts").iterdir()
-             if p.name.endswith(".txt")}  # fmt: skip
-    if recipe.judge.template is not None and Path(recipe.judge.template).is_file():
-        texts["judge.template"] = Path(recipe.judge.template).read_text(encoding="utf-8")
-    return {name: fingerprint(text) for name, text in sorted(texts.items())}
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _git_commit() -> str | None:
-    """The commit of the checkout that this code runs from; None for an installed wheel."""
-    here = Path(__file__).resolve().parents[2]
-    if not (here / ".git").exists():
-        return None
-    found = subprocess.run(["git", "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    return found.stdout.strip() or None
 
 
 def _reach(model: Model) -> dict[str, Any]:

@@ -23,12 +23,13 @@ from tapir.config import Recipe
 from tapir.evaluation.heldout import Fit
 from tapir.evaluation.measured import Measured, measured
 from tapir.pipeline import Ground, lay_ground
+from tapir.progress import Progress
 from tapir.steps.common import answers_of, instructions_of
 from tapir.store.rundir import RunDir, Step, write_json
 from tapir.strategies import strategy
 from tapir.training.result import StepLog
 from tapir.types import Receipt, Verdict
-from tapir.wiring import Progress, Session, open_session
+from tapir.wiring import Session, open_session
 
 
 def ablate(

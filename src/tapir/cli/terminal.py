@@ -23,8 +23,8 @@ from rich.progress import (
 
 from tapir.cli.printable import printable as printable
 from tapir.models.calls import Reply, Usage
+from tapir.progress import Progress as Listener
 from tapir.training.result import Pace, StepLog
-from tapir.wiring import Progress as Listener
 
 QUIET_S = 30
 """Between two lines about a training that goes on, where there is no bar."""

@@ -115,8 +115,8 @@ def until(session: Session, stage: str) -> Step:
         elif name == "annotate":
             made = steps.annotate(session, done["seeds"], done["classify"])
         elif name == "answer":
-            weights = steps.train_student_0(session, done["classify"], done["annotate"])
-            made = steps.answer(session, done["classify"], done["annotate"], weights)
+            done["student"] = steps.train_student_0(session, done["classify"], done["annotate"])
+            made = steps.answer(session, done["classify"], done["annotate"], done["student"])
         elif name == "judge":
             made = steps.judge_attempts(session, done["classify"], done["annotate"], done["answer"])
         elif name == "select":
@@ -127,7 +127,10 @@ def until(session: Session, stage: str) -> Step:
             made = steps.mix(session, 1, curriculum)
         else:
             assert curriculum is not None
-            getattr(steps, name)(session, 1, curriculum)
+            if name == "expand":
+                steps.expand(session, 1, curriculum, done["student"])
+            else:
+                getattr(steps, name)(session, 1, curriculum)
             grown = {"expand": curriculum.expanded, "refine": curriculum.refined, "enhance": curriculum.enhanced}
             made = grown[name][-1]
         done[name] = made

@@ -1,4 +1,4 @@
-"""Screenshots of the studio's pages on a finished run, into docs/images: `python scripts/screenshots.py RUN`.
+"""Screenshots of a finished run's report and studio pages, into docs/images: `python scripts/screenshots.py RUN`.
 
 The run is copied first and the marks that the pictures show are made in the copy. Needs Chromium
 (`scripts/install_browser.sh`).
@@ -71,6 +71,8 @@ def main() -> None:
                 if options.all:
                     shoot(browser, url, options.into / f"studio-{page}-dark.png", size=WIDE, dark=True, whole=True)
                     shoot(browser, url, options.into / f"studio-{page}-narrow.png", size=NARROW, dark=False, whole=True)
+            report = (options.run / "report.html").resolve().as_uri()
+            shoot(browser, report, options.into / "report.png", size=WIDE, dark=False, whole=False)
             browser.close()
 
 

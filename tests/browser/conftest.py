@@ -22,7 +22,8 @@ class Watched:
             self.complaints.append(f"request to {url}")
 
 
-@pytest.fixture(scope="session")
+# Not for the whole session: Playwright keeps an event loop running in this thread, and no other test could start one.
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[object]:
     path = shutil.which("chromium")
     if path is None:

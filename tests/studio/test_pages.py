@@ -148,3 +148,7 @@ def test_a_missing_run_page_or_instruction_is_told_in_words(reader):
         status, _, text = reader.ask(path)
         assert status == 404
         assert "there is no" in text or "no row of this run" in text or "Not Found" in text
+
+
+def test_a_run_is_not_said_to_lack_steps_that_its_recipe_does_not_ask_for(reader):
+    assert "benchmarks" not in reader.page("/run/run")

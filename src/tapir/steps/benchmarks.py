@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tapir.config import Evaluation
+from tapir.config import Evaluation, Recipe
 from tapir.evaluation import alpaca, answers, harness, instruction_following, mt_bench, mt_bench_live
 from tapir.evaluation.prompt_sets import read_prompts
 from tapir.evaluation.rows import Estimate
@@ -53,13 +53,18 @@ class Bench:
     receipt: Receipt
 
 
+def asks_for_benchmarks(recipe: Recipe) -> bool:
+    """Whether a run of this recipe has this step at all."""
+    return any(e.kind in _BENCHMARKS for e in recipe.evaluate)
+
+
 def benchmark(
     session: Session, number: int, student: Step, held_out: Step, evaluated: Step, *, baseline: Step | None = None
 ) -> Step | None:
     """The recipe's further benchmarks on this student; None where it asks for none."""
     recipe, name = session.recipe, f"student_{number}"
     wanted = [e for e in recipe.evaluate if e.kind in _BENCHMARKS]
-    if not wanted:
+    if not asks_for_benchmarks(recipe):
         return None
 
     def work(step: Step, receipt: Receipt) -> None:

@@ -6,12 +6,15 @@ import pytest
 from fake_endpoint import serving
 from whole_run import prepare
 
-from tapir.errors import BudgetReached, RecipeError
+from tapir.errors import BudgetReached, RecipeError, ReplayMiss
 from tapir.models.fake_server import Fake, Faults
+from tapir.models.ledger import Ledger
+from tapir.models.ledger_files import export
 from tapir.models.scripted import ScriptedModel, load_rules
 from tapir.pipeline import run
 from tapir.stages.annotate import requests_for
 from tapir.store.rundir import RunDir
+from tapir.trust import pairs
 from tapir.wiring import load_recipe, open_session
 
 INSTRUCTIONS = 24
@@ -127,3 +130,24 @@ def test_the_progress_hears_how_many_calls_are_to_come(tmp_path: Path):
         rows = [Instruction(f"question {n}") for n in range(7)]
         list(session.caller("teacher").run(requests_for(rows, session.sampling("teacher", "writing")), stage="answer"))
         assert hears.expected == 7
+
+
+def test_a_replay_needs_neither_endpoint_nor_key_nor_trust(tmp_path: Path, monkeypatch):
+    recipe = prepare(tmp_path / "files")
+    monkeypatch.setenv("TAPIR_TEST_KEY", "sk-anything")
+    with serving(server()) as url:
+        paid = [endpoint(url, api_key_env="TAPIR_TEST_KEY"), f"ledger.path={tmp_path / 'ledger.sqlite'}"]
+        first = run(load_recipe(recipe, paid), tmp_path / "paid", until="teacher_answers")
+    monkeypatch.delenv("TAPIR_TEST_KEY")
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        export(ledger, tmp_path / "calls.jsonl.gz")
+    kept = {"replay": True, "recordings": [str(tmp_path / "calls.jsonl.gz")], "path": str(tmp_path / "none.sqlite")}
+    replayed = load_recipe(recipe, [paid[0], f"ledger={kept}"])
+    assert pairs(replayed) == []
+    assert answers_of(run(replayed, tmp_path / "again", until="teacher_answers")) == answers_of(first)
+    with pytest.raises(ReplayMiss, match=r"stage \S+, row [0-9a-f]{16}: .*none.sqlite holds no call"):
+        run(replayed, tmp_path / "again")
+
+
+def test_replay_may_be_said_in_one_word(tmp_path: Path):
+    assert load_recipe(prepare(tmp_path / "files"), ["ledger=replay"]).ledger.replay

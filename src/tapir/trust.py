@@ -18,7 +18,9 @@ from tapir.store.rundir import write_json
 
 
 def pairs(recipe: Recipe) -> list[tuple[str, str]]:
-    """(host, variable) for every key or header that the recipe would send."""
+    """(host, variable) for every key or header that the recipe would send; a replay sends none."""
+    if recipe.ledger.replay:
+        return []
     return pairs_of(recipe.models.resolved(role) for role in ROLES)
 
 

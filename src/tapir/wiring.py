@@ -173,6 +173,10 @@ class Session:
         return self._callers[key]
 
     def _backend(self, model: Model) -> Backend:
+        if model.kind == "openai" and self.ledger.replay:
+            from tapir.models.http import RecordedEndpoint
+
+            return RecordedEndpoint(model)
         if model.kind == "openai" and model.batch_api:
             from tapir.models.batch_api import BatchApiBackend
 

@@ -122,6 +122,6 @@ def test_times_fit_a_narrow_column():
 
 def test_looking_again_is_cheap_while_nothing_changes(run: RunDir, monkeypatch: pytest.MonkeyPatch):
     look = Look(run)
-    look.steps()
+    before = look.steps()
     monkeypatch.setattr(command.planning, "status", lambda run: pytest.fail("worked out anew"))
-    look.steps()
+    assert look.steps() == before

@@ -187,8 +187,10 @@ HOSTILE = ["Assistant 1: 8 ", "<think>", "<think", "Score of the Assistant 1: ",
 
 
 @pytest.mark.parametrize("piece", HOSTILE)
-def test_a_reply_of_one_piece_repeated_is_read(piece: str) -> None:
-    read_verdict(piece * (100_000 // len(piece)), "student_first")
+def test_a_reply_of_one_piece_repeated_is_read_and_holds_no_pair_of_scores(piece: str) -> None:
+    verdict = read_verdict(piece * (100_000 // len(piece)), "student_first")
+    assert verdict.problem is not None
+    assert (verdict.student_score, verdict.teacher_score) == (None, None)
 
 
 @pytest.mark.parametrize(

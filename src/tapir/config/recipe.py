@@ -26,6 +26,12 @@ class LedgerSettings(Part):
     recordings: tuple[str, ...] = ()
     """Ledger exports read beside it; `builtin:NAME` is a shipped one."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _replay_is_a_word(cls, value: Any) -> Any:
+        """`ledger: replay` for `ledger: {replay: true}`."""
+        return {"replay": True} if value == "replay" else value
+
 
 class Recipe(Part):
     """A whole distillation."""

@@ -7,6 +7,7 @@ way on a worker or node that is lost is answered again. Order and account are `m
 from __future__ import annotations
 
 import pickle
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -93,7 +94,7 @@ def _table(rows: list[tuple[int, bytes]]) -> Any:
     return pa.table({"number": [n for n, _ in rows], "work": pa.array([raw for _, raw in rows], pa.large_binary())})
 
 
-class Worker:
+class Worker(ABC):
     """One actor: a piece of work in, its result out, under the same number.
 
     An error of ours is a result too: raised, it would arrive at the driver as text in an error of Ray's. So that this
@@ -110,8 +111,9 @@ class Worker:
         except TapirError as error:
             return error
 
+    @abstractmethod
     def done(self, work: Any) -> Any:
-        raise NotImplementedError
+        """The result of one piece."""
 
 
 class _Answering(Worker):

@@ -24,11 +24,8 @@ class Connection:
     """One endpoint's sessions, one for each event loop that speaks to it."""
 
     def __init__(self, model: config.Model, environ: Mapping[str, str] = os.environ) -> None:
-        given = model.base_urls or ((model.base_url,) if model.base_url else ())
-        self.urls = tuple(url.rstrip("/") for url in given)
-        if not self.urls:
-            raise RecipeError("an openai model needs base_url: the endpoint's URL up to and including /v1")
-        self.identity = model.identity or _identity(model, self.urls)
+        self.urls = urls_of(model)
+        self.identity = identity_of(model)
         self._headers, self.secrets = _headers(model, environ)
         self._limits = model.limits
         self._sessions: dict[asyncio.AbstractEventLoop, aiohttp.ClientSession] = {}
@@ -76,9 +73,19 @@ def proxy_for(url: str) -> str | None:
     return None if not proxy or urllib.request.proxy_bypass(parts.netloc) else proxy
 
 
-def _identity(model: config.Model, urls: tuple[str, ...]) -> str:
+def urls_of(model: config.Model) -> tuple[str, ...]:
+    """Where the model is served."""
+    found = model.base_urls or ((model.base_url,) if model.base_url else ())
+    if not found:
+        raise RecipeError("an openai model needs base_url: the endpoint's URL up to and including /v1")
+    return found
+
+
+def identity_of(model: config.Model) -> str:
     """URL and model; and which parameters do not reach the model, since that can change a reply."""
-    name = f"{' '.join(sorted(urls))} {model.model}"
+    if model.identity:
+        return model.identity
+    name = f"{' '.join(sorted(urls_of(model)))} {model.model}"
     return f"{name} without {','.join(sorted(model.drop_params))}" if model.drop_params else name
 
 

@@ -16,10 +16,10 @@ import aiohttp
 import yarl
 
 from tapir import config
-from tapir.errors import EndpointError
+from tapir.errors import EndpointError, ReplayMiss
 from tapir.models import chat_protocol, records
 from tapir.models.calls import PassingFailure, Reply, Request
-from tapir.models.connection import Connection, proxy_for
+from tapir.models.connection import Connection, identity_of, proxy_for
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 MAX_REDIRECTS = 3
@@ -37,6 +37,19 @@ class _Address:
     proxy: str | None
     in_flight: int = 0
     resting_until: float = 0.0
+
+
+class RecordedEndpoint:
+    """An endpoint in a replay: known by its identity and never spoken to, so that neither key nor network is needed."""
+
+    def __init__(self, model: config.Model) -> None:
+        self.identity = identity_of(model)
+
+    async def send(self, request: Request) -> Reply:
+        raise ReplayMiss(f"row {request.row or '?'}: a replay sends nothing to {self.identity}; import the recording")
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
 
 
 class HttpBackend:

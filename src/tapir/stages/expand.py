@@ -90,15 +90,7 @@ def expand(
     ]
     asks: Counter[str] = Counter()
     while wave := list(_wave(growths, max_tries)):
-        requests = []
-        for growth, parent in wave:
-            asks[parent.id] += 1
-            growth.asked += 1
-            # The sample number makes each ask of one parent a different call.
-            sample = round * 1000 + asks[parent.id]
-            requests.append(
-                Request(expand_messages(parent, taxonomy[growth.task]), sampling, sample=sample, row=parent.id)
-            )
+        requests = [_request(g, parent, taxonomy, sampling, round, asks) for g, parent in wave]
         for (growth, parent), (_, reply) in zip(wave, teacher.run(requests, stage=receipt.stage), strict=True):
             receipt.made += 1
             child = Instruction(
@@ -116,6 +108,16 @@ def expand(
     receipt.notes["wanted"] = sum(g.wanted for g in growths)
     receipt.notes["exhausted"] = {g.task: g.missing for g in growths if g.missing}
     return taken
+
+
+def _request(
+    growth: Growth, parent: Instruction, taxonomy: Taxonomy, sampling: Sampling, round: int, asks: Counter[str]
+) -> Request:
+    """One more ask of this parent; the sample number makes each a different call."""
+    asks[parent.id] += 1
+    growth.asked += 1
+    messages = expand_messages(parent, taxonomy[growth.task])
+    return Request(messages, sampling, sample=round * 1000 + asks[parent.id], row=parent.id)
 
 
 def _wave(growths: list[Growth], max_tries: int) -> Iterator[tuple[Growth, Instruction]]:

@@ -26,7 +26,7 @@ from tapir.curriculum.checks import RunProgram, parse_check, score_check, verifi
 from tapir.curriculum.difficulty import PairVotes, difficulties, select_hard, threshold, votes_by_pair
 from tapir.errors import DataError
 from tapir.models.calls import Asks, Coming, Reply, Request, Sampling
-from tapir.prompts.judge import SCORE_OPENING, judge_messages, score_schema
+from tapir.prompts.judge import SCORE_OPENING, Form, judge_messages, score_schema
 from tapir.prompts.verdict import read_soft_verdict, read_verdict, read_verdict_json
 from tapir.types import Instruction, Order, Receipt, Verdict
 
@@ -267,7 +267,7 @@ def _request(pair: Pair, order: Order, sample: int, plan: JudgePlan, *, fresh: b
         pair.instruction,
         first,
         second,
-        form="scores_only" if plan.asking == "soft" else plan.asking,
+        form=form_of(plan),
         template=plan.template,
         max_answer_chars=plan.max_answer_chars,
     )
@@ -277,6 +277,11 @@ def _request(pair: Pair, order: Order, sample: int, plan: JudgePlan, *, fresh: b
     if fresh and sampling.temperature == 0:
         sampling = replace(sampling, temperature=RETRY_TEMPERATURE)
     return Request(messages, sampling, sample=sample, prefill=_opening(plan), row=pair.instruction.id), was_cut
+
+
+def form_of(plan: JudgePlan) -> Form:
+    """What the judge is asked to reply with."""
+    return "scores_only" if plan.asking == "soft" else plan.asking
 
 
 def _opening(plan: JudgePlan) -> str:

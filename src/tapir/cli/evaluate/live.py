@@ -24,6 +24,7 @@ from tapir.evaluation.rows import Row
 from tapir.models.calls import Sampling
 from tapir.models.engine import Caller
 from tapir.models.resolve import resolve
+from tapir.prompts.judge import SHIPPED
 from tapir.stages import annotate as annotating
 from tapir.stages import judge as judging
 from tapir.store.rundir import RunDir
@@ -157,8 +158,7 @@ class Bench:
     def pairwise_prompt(self) -> Path:
         """The file of the prompt by which pairs are judged."""
         given = self.asked.judge_prompt or self.session.recipe.judge.template
-        soft = self.session.model("evaluator").structured == "soft"
-        return Path(given) if given else shipped("judge_scores_only" if soft else "judge")
+        return Path(given) if given else shipped(SHIPPED[judging.form_of(self.session.judge_plan("evaluator"))])
 
     def stamp(
         self, benchmark: str, n: int, missing: int, questions: Iterable[str], inputs: dict[str, Path | None],
@@ -181,7 +181,7 @@ def held_out(run: RunDir) -> list[Prompt]:
 
 def shipped(prompt: str) -> Path:
     """A prompt file of ours."""
-    return Path(str(resources.files("tapir.prompts") / f"{prompt}.txt"))
+    return Path(str(resources.files("tapir.prompts") / prompt))
 
 
 @contextmanager

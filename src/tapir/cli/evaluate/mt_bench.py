@@ -177,7 +177,7 @@ def graded(
         write_jsonl(write, (j.to_json() for j in merged))
     found = mt_bench.score_judgments(merged, questions)
     source = bench.stamp(
-        benchmark, found.n, found.missing, (q.id for q in questions), inputs, how.template or shipped("grade")
+        benchmark, found.n, found.missing, (q.id for q in questions), inputs, how.template or shipped("grade.txt")
     )
     return grades_finding(found, times, against, source, how.note)
 

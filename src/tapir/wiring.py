@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib import resources
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,7 +37,7 @@ from tapir.stages.judge import Asking, JudgePlan
 from tapir.stages.seeds import evaluation_texts
 from tapir.store.progress import ProgressFile
 from tapir.store.remote import RemoteStore
-from tapir.store.rundir import RunDir, Step, fingerprint, write_json, write_text
+from tapir.store.rundir import RunDir, Step, fingerprint, write_json, write_lines, write_text
 from tapir.tasks import Taxonomy, load_taxonomy
 from tapir.training.resident import Resident
 from tapir.types import Instruction, Receipt
@@ -86,7 +87,8 @@ class Session:
     """What the step under way has asked of models so far."""
     resident: Resident = field(default_factory=Resident)
     """The student trained last, as far as it can stay in memory."""
-    _keys: list[str] = field(default_factory=lambda: list[str]())
+    _keys: set[bytes] = field(default_factory=lambda: set[bytes]())
+    """Ledger keys that the step under way has used; as bytes, since a step may use millions."""
     _loaded: list[BatchBackend] = field(default_factory=lambda: list[BatchBackend]())
     _callers: dict[str, Caller] = field(default_factory=lambda: dict[str, Caller]())
     _throttles: dict[str, Throttle] = field(default_factory=lambda: dict[str, Throttle]())
@@ -195,7 +197,7 @@ class Session:
         return open_local(model, resolve(model, progress=self.progress.fetching))
 
     def _used(self, stage: str, address: str) -> None:
-        self._keys.append(f"{stage} {address}")
+        self._keys.add(bytes.fromhex(address))
 
     def _count(self, reply: Reply, tries: Tries, usage: Usage) -> None:
         self.usage.count(reply, tries)
@@ -318,7 +320,7 @@ class Session:
                 self._perform(step, work, total)
             else:
                 fresh = False
-                self._note_keys(step, [key for place, key in lender.calls_by_place() if place == step.place])
+                self._note_keys(step, (key for place, key in lender.calls_by_place() if place == step.place))
         if self.store:
             self.store.save(step)
         found = step.receipt()
@@ -330,17 +332,17 @@ class Session:
 
     def _note_keys(self, step: Step, keys: Iterable[str]) -> None:
         """Add the ledger keys that this step used to the run's list, instead of those of an earlier try."""
-        lines = [(place, key) for place, key in self.run.calls_by_place() if place != step.place]
-        lines += sorted({(step.place, key) for key in keys})
-        write_text(self.run.calls_path, "".join(f"{place} {key}\n" for place, key in lines))
+        others = ((place, key) for place, key in self.run.calls_by_place() if place != step.place)
+        lines = chain(others, ((step.place, key) for key in keys))
+        write_lines(self.run.calls_path, (f"{place} {key}\n" for place, key in lines))
 
     def _perform(self, step: Step, work: Callable[[Step, Receipt], None], total: int | None) -> None:
         receipt, began = Receipt(step.stage), time.monotonic()
         self.progress.start(step.place, total)
         self.usage = usage = Usage()
-        self._keys = []
+        self._keys = set()
         work(step, receipt)
-        self._note_keys(step, [key.split(" ", 1)[1] for key in self._keys])
+        self._note_keys(step, (key.hex() for key in sorted(self._keys)))
         receipt.calls, receipt.cached_calls, receipt.replayed_calls = usage.calls, usage.cached, usage.replayed
         receipt.retried_calls = usage.retried
         receipt.prompt_tokens, receipt.completion_tokens = usage.prompt_tokens, usage.completion_tokens

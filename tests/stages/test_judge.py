@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 
+from tapir import parts as in_parts
 from tapir.curriculum.checks import ProgramRun
 from tapir.curriculum.difficulty import difficulties
 from tapir.errors import DataError
@@ -300,3 +301,23 @@ def test_second_looks_end_where_further_votes_stay_unreadable():
     verdicts, receipt = judged(pairs, Judge(only_first), plan)
     assert receipt.notes["unscored"] == 1
     assert len(difficulties(verdicts)) == 24
+
+
+def test_pairs_judged_in_parts_give_what_all_together_give(monkeypatch: pytest.MonkeyPatch):
+    check = {"kind": "contains", "all": ["long"]}
+    pairs = [
+        pair("a"), pair("b", "same", "same"), pair("c", check=check), pair("d", "longest of all"), pair("e"),
+    ]  # fmt: skip
+    whole, account = judged(pairs, Judge(by_length))
+    monkeypatch.setattr(in_parts, "PART_ROWS", 2)
+    verdicts, receipt = judged(pairs, Judge(by_length))
+    assert (verdicts, receipt) == (whole, account)
+    assert receipt.notes["judged"] + receipt.notes["verified"] + receipt.notes["identical"] == 5
+
+
+def test_a_part_that_cannot_be_read_stops_before_the_next_is_paid_for(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(in_parts, "PART_ROWS", 2)
+    model = Judge("no scores here")
+    with pytest.raises(DataError, match="2 of 2 judged pairs have no readable verdict"):
+        judged([pair(name) for name in "abcdef"], model, replace(PLAN, retries=0))
+    assert len(model.seen) == 4

@@ -186,7 +186,7 @@ def mix(
     """A round's training set by α and Pr(T)."""
     with open_stage(recipe, sets, "mix") as (session, receipt):
         value = {d.instruction_id: d.value for d in _rows(difficulties, Difficulty)}
-        known = {i: a.text for i, a in _by_id(answers).items()}
+        known = _by_id(answers)
         rows = [i for i in read_instructions(str(instructions)) if i.id in known]
         hard, easy = [i for i in rows if i.id in value], [i for i in rows if i.id not in value]
         plan = rounds.plan(session, round_number, hard, easy, grow=False)

@@ -67,7 +67,12 @@ def difficulties(verdicts: Iterable[Verdict]) -> list[Difficulty]:
 
     Give the verdicts of one judge; another judge's belong in the trust report.
     """
-    return [_difficulty(pair, votes) for pair, votes in votes_by_pair(verdicts).items() if votes.scored]
+    return difficulties_of(votes_by_pair(verdicts))
+
+
+def difficulties_of(pairs: Mapping[tuple[str, str], PairVotes]) -> list[Difficulty]:
+    """The same from votes that are sorted by pair already."""
+    return [_difficulty(pair, votes) for pair, votes in pairs.items() if votes.scored]
 
 
 def _difficulty(pair: tuple[str, str], votes: PairVotes) -> Difficulty:

@@ -6,13 +6,13 @@ Every refusal has one reason, counted and kept by the stage. Reasons are tried i
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from tapir.curriculum.contamination import ContaminationIndex
-from tapir.curriculum.dedup import near_duplicate_index
+from tapir.curriculum.dedup import ExactIndex, near_duplicate_index
 from tapir.curriculum.languages import language_of
-from tapir.curriculum.words import normalised, words
+from tapir.curriculum.words import words
 from tapir.types import Instruction
 
 LONGEST, SHORTEST = 2.5, 0.4
@@ -46,22 +46,24 @@ class Hygiene:
 
     def __init__(
         self,
-        known: Iterable[Instruction],
+        known: Sequence[Instruction],
         evaluation: ContaminationIndex,
         off_type: OffType | None = None,
         likeness: Likeness | None = None,
     ) -> None:
-        rows = list(known)
         self._evaluation = evaluation
         self._off_type = off_type
         self._likeness = likeness
-        self._exact = {normalised(i.text) for i in rows}
-        self._near = near_duplicate_index([(i.id, i.text) for i in rows])
+        self._exact = ExactIndex()
+        self._near = near_duplicate_index([], expected=len(known))
+        for i in known:
+            self._exact.add(i.id, i.text)
+            self._near.add(i.id, i.text)
         if likeness is not None:
-            likeness.add([i.text for i in rows])
+            likeness.add([i.text for i in known])
 
     def _remember(self, instruction: Instruction) -> None:
-        self._exact.add(normalised(instruction.text))
+        self._exact.add(instruction.id, instruction.text)
         self._near.add(instruction.id, instruction.text)
         if self._likeness is not None:
             self._likeness.add([instruction.text])
@@ -87,7 +89,7 @@ class Hygiene:
             return "too_short"
         if child.task != MULTILINGUAL and _changed_language(parent.text, child.text):
             return "other_language"
-        if normalised(child.text) in self._exact:
+        if self._exact.match(child.text) is not None:
             return "exact_duplicate"
         if self._near.match(child.text) is not None:
             return "near_duplicate"

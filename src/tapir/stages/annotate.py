@@ -6,10 +6,11 @@ and then given up: a wrong answer is never trained on.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from tapir.models.calls import Asks, Coming, Reply, Request, Sampling
+from tapir.parts import parts
 from tapir.types import Answer, Instruction, Passes, Receipt
 
 
@@ -30,7 +31,7 @@ def answer_of(reply: Reply, instruction_id: str, author: str, *, round: int = 0)
 
 
 def answer_as_student(
-    instructions: list[Instruction], student: Asks, sampling: Sampling, *, author: str, round: int, receipt: Receipt
+    instructions: Sequence[Instruction], student: Asks, sampling: Sampling, *, author: str, round: int, receipt: Receipt
 ) -> Iterator[Answer]:
     """The student's answers as they are: empty and truncated ones are judged like any other."""
     for instruction, (_, reply) in zip(
@@ -49,7 +50,7 @@ def answer_as_student(
 
 
 def answer_as_teacher(
-    instructions: list[Instruction],
+    instructions: Iterable[Instruction],
     teacher: Asks,
     sampling: Sampling,
     *,
@@ -61,9 +62,16 @@ def answer_as_teacher(
 
     With `keep_wrong` (held-out sets, which nobody trains on) the answer stays as it is.
     """
+    for part in parts(instructions):
+        yield from _answered(part, teacher, sampling, passes, receipt, keep_wrong)
+
+
+def _answered(
+    part: list[Instruction], teacher: Asks, sampling: Sampling, passes: Passes, receipt: Receipt, keep_wrong: bool
+) -> Iterator[Answer]:
     again: list[Instruction] = []
     for instruction, (_, reply) in zip(
-        instructions, teacher.run(requests_for(instructions, sampling), stage=receipt.stage), strict=True
+        part, teacher.run(requests_for(part, sampling), stage=receipt.stage), strict=True
     ):
         receipt.rows_in += 1
         if reply.problem:
@@ -85,7 +93,7 @@ def answer_as_teacher(
 
 
 def keep_answers(
-    instructions: list[Instruction], given: dict[str, Answer], *, passes: Passes, receipt: Receipt
+    instructions: Iterable[Instruction], given: Mapping[str, Answer], *, passes: Passes, receipt: Receipt
 ) -> Iterator[Answer]:
     """The answers that came with the pool; an instruction without one, or with a wrong one, is dropped."""
     for instruction in instructions:

@@ -4,7 +4,8 @@ and the teacher where it is not (footnote 3).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -12,13 +13,14 @@ from tapir.curriculum.hygiene import OffType
 from tapir.errors import ModelError
 from tapir.models.calls import Asks, Coming, Request, Sampling
 from tapir.models.classifier import Guess
+from tapir.parts import parts
 from tapir.prompts.tasks import classify_messages, label_schema, read_label
 from tapir.tasks import OTHERS, Taxonomy
 from tapir.types import Instruction, Receipt
 
 
 def classify(
-    instructions: list[Instruction],
+    instructions: Iterable[Instruction],
     teacher: Asks,
     taxonomy: Taxonomy,
     sampling: Sampling,
@@ -30,19 +32,20 @@ def classify(
     """Every instruction with its label, in order; one that no reply settles becomes `Others`, counted in the notes."""
     if structured:
         sampling = replace(sampling, schema=label_schema(taxonomy))
-    labels = _ask(instructions, teacher, taxonomy, sampling, 0, receipt)
-    for attempt in range(1, retries + 1):
-        unknown = [i for i in instructions if labels.get(i.id) is None]
-        if unknown:
-            warm = replace(sampling, temperature=sampling.temperature or 0.7)
-            labels |= _ask(unknown, teacher, taxonomy, warm, attempt, receipt)
     unsettled = 0
-    for instruction in instructions:
-        label = labels.get(instruction.id)
-        unsettled += label is None
-        receipt.rows_in += 1
-        receipt.rows_out += 1
-        yield replace(instruction, task=label or OTHERS)
+    for part in parts(instructions):
+        labels = _ask(part, teacher, taxonomy, sampling, 0, receipt)
+        for attempt in range(1, retries + 1):
+            unknown = [i for i in part if labels.get(i.id) is None]
+            if unknown:
+                warm = replace(sampling, temperature=sampling.temperature or 0.7)
+                labels |= _ask(unknown, teacher, taxonomy, warm, attempt, receipt)
+        for instruction in part:
+            label = labels.get(instruction.id)
+            unsettled += label is None
+            receipt.rows_in += 1
+            receipt.rows_out += 1
+            yield replace(instruction, task=label or OTHERS)
     receipt.notes["unknown_label"] = unsettled
 
 
@@ -60,7 +63,7 @@ def _ask(
     return {q.row: None if r.problem else read_label(r.text, taxonomy) for q, r in replies}
 
 
-def keep_labels(instructions: list[Instruction], taxonomy: Taxonomy, *, receipt: Receipt) -> Iterator[Instruction]:
+def keep_labels(instructions: Iterable[Instruction], taxonomy: Taxonomy, *, receipt: Receipt) -> Iterator[Instruction]:
     """The labels that came with the rows; a missing or unknown one becomes `Others`, counted in the notes."""
     unknown = 0
     for instruction in instructions:
@@ -85,7 +88,7 @@ AskTeacher = Callable[[list[Instruction], Receipt], Iterator[Instruction]]
 
 
 def classify_with(
-    instructions: list[Instruction],
+    instructions: Iterable[Instruction],
     classifier: Guesses,
     ask_teacher: AskTeacher | None,
     *,
@@ -96,18 +99,23 @@ def classify_with(
 
     Without a teacher the classifier's word is taken everywhere. The notes say who labelled how many.
     """
-    guesses = classifier.guess(instructions)
-    unsure = [i for i, g in zip(instructions, guesses, strict=True) if g.confidence < confidence]
-    account = Receipt(receipt.stage)
-    # A teacher with nothing to say is not even opened: its weights may be large.
-    asked = {i.id: i.task for i in ask_teacher(unsure, account)} if ask_teacher and unsure else {}
-    for instruction, guess in zip(instructions, guesses, strict=True):
-        receipt.rows_in += 1
-        receipt.rows_out += 1
-        yield replace(instruction, task=asked.get(instruction.id) or guess.task)
-    receipt.notes |= account.notes
-    receipt.notes["labelled_by"] = {"classifier": len(instructions) - len(asked), "teacher": len(asked)}
-    receipt.notes["below_confidence"] = len(unsure)
+    counts, unknown = Counter[str](), 0
+    for part in parts(instructions):
+        guesses = classifier.guess(part)
+        unsure = [i for i, g in zip(part, guesses, strict=True) if g.confidence < confidence]
+        account = Receipt(receipt.stage)
+        # A teacher with nothing to say is not even opened: its weights may be large.
+        asked = {i.id: i.task for i in ask_teacher(unsure, account)} if ask_teacher and unsure else {}
+        counts.update(classifier=len(part) - len(asked), teacher=len(asked), unsure=len(unsure))
+        unknown += account.notes.get("unknown_label", 0)
+        for instruction, guess in zip(part, guesses, strict=True):
+            receipt.rows_in += 1
+            receipt.rows_out += 1
+            yield replace(instruction, task=asked.get(instruction.id) or guess.task)
+    receipt.notes["labelled_by"] = {"classifier": counts["classifier"], "teacher": counts["teacher"]}
+    receipt.notes["below_confidence"] = counts["unsure"]
+    if counts["teacher"]:
+        receipt.notes["unknown_label"] = unknown
 
 
 def check_labels(classifier: Guesses, taxonomy: Taxonomy) -> None:

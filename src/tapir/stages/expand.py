@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil
 
@@ -25,7 +25,7 @@ class Growth:
 
     task: str
     wanted: int
-    parents: list[Instruction]
+    parents: Sequence[Instruction]
     weights: dict[str, float]
     rng: random.Random
     per_seed: int
@@ -56,7 +56,7 @@ class Growth:
 
 def expand(
     grow: Mapping[str, int],
-    parents: list[Instruction],
+    parents: Sequence[Instruction],
     weights: Mapping[str, float],
     teacher: Asks,
     taxonomy: Taxonomy,

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 from tapir.config import Count, Quantile
 from tapir.curriculum.adaptive import (
@@ -26,6 +26,7 @@ from tapir.curriculum.checks import RunProgram, parse_check, score_check, verifi
 from tapir.curriculum.difficulty import PairVotes, difficulties, select_hard, threshold, votes_by_pair
 from tapir.errors import DataError
 from tapir.models.calls import Asks, Coming, Reply, Request, Sampling
+from tapir.parts import parts
 from tapir.prompts.judge import SCORE_OPENING, Form, judge_messages, score_schema
 from tapir.prompts.verdict import read_soft_verdict, read_verdict, read_verdict_json
 from tapir.types import Instruction, Order, Receipt, Verdict
@@ -75,45 +76,64 @@ class JudgePlan:
     """The sandbox for program checks; without one they are skipped and counted, and the judge decides."""
 
 
-def judge(pairs: list[Pair], model: Asks, plan: JudgePlan, *, receipt: Receipt) -> Iterator[Verdict]:
+@dataclass
+class _Account:
+    """What became of the pairs so far."""
+
+    counts: Counter[str] = field(default_factory=lambda: Counter[str]())
+    skipped: Counter[str] = field(default_factory=lambda: Counter[str]())
+    problems: Counter[str] = field(default_factory=lambda: Counter[str]())
+
+    def add(self, settled: Mapping[Key, list[Verdict]], judged: Mapping[Key, list[Verdict]], cut: int) -> None:
+        self.counts.update(found[0].method for found in settled.values())
+        self.counts["judged"] += len(judged)
+        self.counts["unscored"] += sum(1 for found in judged.values() if not all(v.scored for v in found))
+        self.counts["cut"] += cut
+        self.problems.update(str(v.problem) for found in judged.values() for v in found if not v.scored)
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        names = {name: self.counts[name] for name in ("verified", "identical", "judged", "unscored")}
+        skipped = dict(sorted(self.skipped.items()))
+        return {**names, "answers_cut_for_judge": self.counts["cut"], "checks_skipped": skipped}
+
+    def refuse(self, stage: str, most: float) -> None:
+        """Stop where more than this share of the judged pairs could not be read."""
+        unread, asked = self.counts["unscored"], self.counts["judged"]
+        if asked and unread / asked > most:
+            reasons = ", ".join(f"{reason} {count}" for reason, count in self.problems.most_common())
+            raise DataError(
+                f"{stage}: {unread} of {asked} judged pairs have no readable verdict, more than "
+                f"judge.max_unscored = {most:g} ({reasons}); look at them with `tapir show`, then "
+                "use a stronger judge, another judge.template, or raise judge.max_unscored"
+            )
+
+
+def judge(pairs: Iterable[Pair], model: Asks, plan: JudgePlan, *, receipt: Receipt) -> Iterator[Verdict]:
     """All verdicts, ordered as the pairs are. More than `max_unscored` of the judged pairs unread stops the stage."""
-    receipt.rows_in += len(pairs)
-    skipped = Counter[str]()
-    settled = {p.key: v for p in pairs if (v := _without_judge(p, plan, skipped)) is not None}
-    asked = _within_limit([p for p in pairs if _needs_judge(settled.get(p.key), plan)], plan)
-    votes = _Votes(model, plan, receipt)
-    if plan.adaptive_delta is None:
-        votes.ask(asked, range(plan.samples))
-    elif asked:
-        _judge_adaptively(asked, votes, plan.adaptive_delta)
-    judged = {p.key: votes.of(p) for p in asked}
-    unread = sum(1 for found in judged.values() if not all(v.scored for v in found))
-    receipt.notes |= {
-        "verified": sum(1 for v in settled.values() if v[0].method == "verified"),
-        "identical": sum(1 for v in settled.values() if v[0].method == "identical"),
-        "judged": len(asked),
-        "unscored": unread,
-        "answers_cut_for_judge": len(votes.cut),
-        "checks_skipped": dict(sorted(skipped.items())),
-    }
-    if asked and unread / len(asked) > plan.max_unscored:
-        raise DataError(
-            f"{receipt.stage}: {unread} of {len(asked)} judged pairs have no readable verdict, more than "
-            f"judge.max_unscored = {plan.max_unscored:g} ({_reasons(judged)}); look at them with `tapir show`, then "
-            "use a stronger judge, another judge.template, or raise judge.max_unscored"
-        )
-    for pair in pairs:
-        verdicts = [*settled.get(pair.key, []), *judged.get(pair.key, [])]
-        if not verdicts:
-            receipt.drop("over_max_pairs")
-            continue
-        receipt.rows_out += 1
-        yield from verdicts
-
-
-def _reasons(judged: dict[Key, list[Verdict]]) -> str:
-    problems = Counter(str(v.problem) for votes in judged.values() for v in votes if not v.scored)
-    return ", ".join(f"{reason} {count}" for reason, count in problems.most_common())
+    account = _Account()
+    # A choice among all pairs needs them all at once; otherwise memory holds one part of them.
+    whole = plan.max_pairs is not None or plan.adaptive_delta is not None
+    for part in [list(pairs)] if whole else parts(pairs):
+        receipt.rows_in += len(part)
+        settled = {p.key: v for p in part if (v := _without_judge(p, plan, account.skipped)) is not None}
+        asked = _within_limit([p for p in part if _needs_judge(settled.get(p.key), plan)], plan)
+        votes = _Votes(model, plan, receipt)
+        if plan.adaptive_delta is None:
+            votes.ask(asked, range(plan.samples))
+        elif asked:
+            _judge_adaptively(asked, votes, plan.adaptive_delta)
+        judged = {p.key: votes.of(p) for p in asked}
+        account.add(settled, judged, len(votes.cut))
+        account.refuse(receipt.stage, plan.max_unscored)
+        for pair in part:
+            verdicts = [*settled.get(pair.key, []), *judged.get(pair.key, [])]
+            if not verdicts:
+                receipt.drop("over_max_pairs")
+                continue
+            receipt.rows_out += 1
+            yield from verdicts
+    receipt.notes |= account.notes
 
 
 def _needs_judge(settled: list[Verdict] | None, plan: JudgePlan) -> bool:

@@ -8,7 +8,7 @@ by the direct answer.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
 
@@ -26,7 +26,7 @@ AsksFor = Callable[[Instruction, Task], tuple[Message, ...]]
 
 
 def refine(
-    instructions: list[Instruction],
+    instructions: Sequence[Instruction],
     refiner: Asks,
     taxonomy: Taxonomy,
     sampling: Sampling,
@@ -52,7 +52,7 @@ def refine(
 
 
 def enhanced_answers(
-    instructions: list[Instruction],
+    instructions: Sequence[Instruction],
     refinements: Mapping[str, Refinement],
     direct: Mapping[str, Answer],
     teacher: Asks,
@@ -66,11 +66,9 @@ def enhanced_answers(
     requests = Coming(
         (Request(i.messages(refinements[i.id].text), sampling, row=i.id) for i in instructions), len(instructions)
     )
-    replies = {q.row: r for q, r in teacher.run(requests, stage=receipt.stage)}
     fallback: list[tuple[Instruction, str]] = []
     used = Counter[str]()
-    for instruction in instructions:
-        reply = replies[instruction.id]
+    for instruction, (_, reply) in zip(instructions, teacher.run(requests, stage=receipt.stage), strict=True):
         receipt.rows_in += 1
         reason = reply.problem or refuses(instruction, reply.text)
         if reason:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tapir.config import Count, Quantile
-from tapir.curriculum.difficulty import difficulties, select_hard, threshold
+from tapir.curriculum.difficulty import difficulties_of, select_hard, threshold, votes_by_pair
 from tapir.types import Difficulty, Receipt, Verdict
 
 
@@ -13,11 +13,10 @@ def select(
     verdicts: Iterable[Verdict], delta: float | Quantile | Count, *, receipt: Receipt
 ) -> tuple[list[Difficulty], list[Difficulty]]:
     """All difficulties that the verdicts give, and those above δ."""
-    rows = list(verdicts)
-    found = difficulties(rows)
-    pairs = len({(v.instruction_id, v.student) for v in rows})
-    receipt.rows_in += pairs
-    receipt.drop("unscored", pairs - len(found))
+    votes = votes_by_pair(verdicts)
+    found = difficulties_of(votes)
+    receipt.rows_in += len(votes)
+    receipt.drop("unscored", len(votes) - len(found))
     return select_rows(found, delta, receipt=receipt)
 
 

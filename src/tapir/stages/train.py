@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from tapir.config import Model, RaySettings, Train
@@ -33,7 +33,7 @@ def weights_of(folder: Path) -> Path:
     return Path(json.loads(link.read_text(encoding="utf-8"))["weights"]) if link.exists() else folder
 
 
-def easy_examples(instructions: Iterable[Instruction], answers: dict[str, Answer]) -> list[Example]:
+def easy_examples(instructions: Iterable[Instruction], answers: Mapping[str, Answer]) -> list[Example]:
     """All of D with the teacher's direct answers, on which student_0 is trained (§3.2)."""
     return [
         Example((*i.messages(), Message("assistant", answers[i.id].text)), i.id, i.task or "Others", hard=False)

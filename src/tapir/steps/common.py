@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ from tapir.errors import DataError
 from tapir.evaluation.benchmarks import benchmark_names, files_among, local_file
 from tapir.stages import seeds as seeding
 from tapir.stages.train import weights_of
+from tapir.store.lookup import Keyed, Rows
 from tapir.store.rundir import RunDir, Step, file_hash
 from tapir.types import Answer, Example, Instruction, Passes
 from tapir.wiring import Session
@@ -91,12 +92,12 @@ def earlier(session: Session, place: str) -> Step:
     return session.run.step(place, "")
 
 
-def instructions_of(step: Step) -> list[Instruction]:
-    return list(step.read(Instruction))
+def instructions_of(step: Step) -> Rows[Instruction]:
+    return Rows.of(step.table(), Instruction)
 
 
-def answers_of(step: Step, name: str | None = None) -> dict[str, Answer]:
-    return {a.instruction_id: a for a in step.read(Answer, name)}
+def answers_of(step: Step, name: str | None = None) -> Mapping[str, Answer]:
+    return Keyed(Rows.of(step.table(name), Answer), "instruction_id")
 
 
 def student_place(number: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -79,7 +80,7 @@ def evaluate(
 
 
 def _answer(
-    session: Session, weights: Path, instructions: list[Instruction], name: str, number: int, receipt: Receipt
+    session: Session, weights: Path, instructions: Sequence[Instruction], name: str, number: int, receipt: Receipt
 ) -> dict[str, Answer]:
     rows = annotating.answer_as_student(
         instructions,
@@ -94,9 +95,9 @@ def _answer(
 
 def _judge(
     session: Session,
-    instructions: list[Instruction],
+    instructions: Sequence[Instruction],
     own: dict[str, Answer],
-    other: dict[str, Answer],
+    other: Mapping[str, Answer],
     name: str,
     receipt: Receipt,
 ) -> list[Verdict]:
@@ -111,7 +112,7 @@ def _judge(
 
 
 def _judge_canaries(
-    session: Session, instructions: list[Instruction], other: dict[str, Answer], receipt: Receipt
+    session: Session, instructions: Sequence[Instruction], other: Mapping[str, Answer], receipt: Receipt
 ) -> list[Verdict]:
     """Answers that say nothing, against student_0's; every round makes the same calls, so the later ones are free."""
     recipe = session.recipe

@@ -12,6 +12,7 @@ from typing import Any
 
 from tapir.stages.gold import pair_mark
 from tapir.steps.common import answers_of, earlier
+from tapir.store.lookup import Rows
 from tapir.store.marks import read_marks, standing
 from tapir.types import Instruction, Receipt, Verdict
 from tapir.wiring import Session
@@ -35,14 +36,18 @@ class Corrections:
             return []
         return [["marks", sorted(self.dropped), sorted(self.labels.items())]]
 
-    def keep(self, rows: Iterable[Instruction], receipt: Receipt) -> list[Instruction]:
+    def keep(self, rows: Rows[Instruction], receipt: Receipt) -> Rows[Instruction]:
         """The rows that nobody dropped; the others are in the receipt, as rows that came in."""
-        every = list(rows)
-        kept = [i for i in every if i.id not in self.dropped]
-        if len(kept) < len(every):
-            receipt.rows_in += len(every) - len(kept)
-            receipt.drop(DROPPED, len(every) - len(kept))
+        kept = rows.where("id", lambda id: id not in self.dropped) if self.dropped else rows
+        self.account(len(rows) - len(kept), receipt)
         return kept
+
+    @staticmethod
+    def account(count: int, receipt: Receipt) -> None:
+        """So many rows were dropped by people."""
+        if count:
+            receipt.rows_in += count
+            receipt.drop(DROPPED, count)
 
     def label(self, rows: Iterable[Instruction], receipt: Receipt) -> Iterator[Instruction]:
         """The rows with the labels that people gave."""

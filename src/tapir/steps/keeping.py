@@ -5,6 +5,7 @@ Part of the step that writes enhanced answers; the choice itself is `stages.refi
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from tapir.curriculum.difficulty import difficulties
@@ -12,6 +13,7 @@ from tapir.stages import annotate as annotating
 from tapir.stages import judge as judging
 from tapir.stages import refine as refining
 from tapir.steps.common import passes_in
+from tapir.store.lookup import layered
 from tapir.store.rundir import Step
 from tapir.types import Answer, Instruction, Receipt, Verdict
 from tapir.wiring import Session
@@ -23,9 +25,9 @@ VERDICTS = "verdicts"
 
 def keep_better(
     session: Session,
-    rows: list[Instruction],
+    rows: Sequence[Instruction],
     answers: list[Answer],
-    direct: dict[str, Answer],
+    direct: Mapping[str, Answer],
     step: Step,
     receipt: Receipt,
 ) -> list[Answer]:
@@ -40,7 +42,7 @@ def keep_better(
         receipt=Receipt(receipt.stage),
     )
     index = session.contamination()
-    known = direct | {a.instruction_id: a for a in late if not index.hits(a.text)}
+    known = layered({a.instruction_id: a for a in late if not index.hits(a.text)}, direct)
     pairs = [
         judging.Pair(instruction[a.instruction_id], ENHANCED, a.text, known[a.instruction_id].text)
         for a in rewritten

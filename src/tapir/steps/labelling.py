@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from tapir.wiring import Session
 MAX_LABEL_TOKENS = 80
 
 
-def labelled(session: Session, instructions: list[Instruction], receipt: Receipt) -> Iterator[Instruction]:
+def labelled(session: Session, instructions: Sequence[Instruction], receipt: Receipt) -> Iterator[Instruction]:
     """Every instruction with its task type, as the recipe wants it."""
     settings = session.recipe.classify
     if settings.by == "keep":
@@ -33,7 +33,7 @@ def labelled(session: Session, instructions: list[Instruction], receipt: Receipt
     )
 
 
-def by_teacher(session: Session, instructions: list[Instruction], receipt: Receipt) -> Iterator[Instruction]:
+def by_teacher(session: Session, instructions: Sequence[Instruction], receipt: Receipt) -> Iterator[Instruction]:
     """The teacher's labels."""
     return classifying.classify(
         instructions,

@@ -6,6 +6,7 @@ Part of the evaluation step: reads round 0's tables and the mixes, writes nothin
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,9 +39,9 @@ def rescore(
     session: Session,
     number: int,
     attempts: dict[str, Answer],
-    held_out: list[Instruction],
+    held_out: Sequence[Instruction],
     own: dict[str, Answer],
-    teacher: dict[str, Answer],
+    teacher: Mapping[str, Answer],
     receipt: Receipt,
 ) -> list[Rescored]:
     """Seeds and held-out instructions with this student's difficulty, against the teacher's direct answers (y)."""
@@ -98,9 +99,9 @@ def _trained(session: Session, number: int) -> set[str]:
 def _judged(
     session: Session,
     number: int,
-    instructions: list[Instruction],
+    instructions: Sequence[Instruction],
     own: dict[str, Answer],
-    teacher: dict[str, Answer],
+    teacher: Mapping[str, Answer],
     receipt: Receipt,
 ) -> list[Difficulty]:
     pairs = [

@@ -73,7 +73,7 @@ def annotate(session: Session, seeds: Step, pool: Step) -> Step:
     def work(step: Step, receipt: Receipt) -> None:
         instructions = instructions_of(pool)
         if recipe.seeds.annotate == "keep":
-            given = {a.instruction_id: a for a in session.run.step("round_0/01_seeds", "").read(Answer, "answers")}
+            given = answers_of(earlier(session, "round_0/01_seeds"), "answers")
             rows = annotating.keep_answers(instructions, given, passes=passes_in(session), receipt=receipt)
         else:
             rows = annotating.answer_as_teacher(
@@ -128,7 +128,7 @@ def answer(session: Session, pool: Step, answers: Step, student: Step) -> Step:
     def work(step: Step, receipt: Receipt) -> None:
         known = answers_of(answers)
         rows = annotating.answer_as_student(
-            [i for i in instructions_of(pool) if i.id in known],
+            instructions_of(pool).where("id", known.__contains__),
             session.student(training.weights_of(student.folder)),
             session.sampling("student", "student"),
             author="student_0",
@@ -153,11 +153,11 @@ def judge_attempts(session: Session, pool: Step, answers: Step, attempts: Step) 
             step.write(Verdict, [])
             return
         teacher, student = answers_of(answers), answers_of(attempts)
-        pairs = [
+        pairs = (
             judging.Pair(i, "student_0", student[i.id].text, teacher[i.id].text)
             for i in instructions_of(pool)
             if i.id in student
-        ]
+        )
         rows = judging.judge(pairs, session.caller("judge"), session.judge_plan("judge"), receipt=receipt)
         step.write(Verdict, rows)
 
@@ -178,8 +178,9 @@ def select_hard_seeds(session: Session, pool: Step, verdicts: Step) -> Step:
             found, hard = selecting.select(judged, delta, receipt=receipt)
         else:
             found, hard = selecting.select_rows(_unjudged(session, pool, receipt), delta, receipt=receipt)
-        task = {i.id: i.task for i in instructions_of(pool)}
-        receipt.notes["hard_by_task"] = dict(sorted(Counter(str(task[d.instruction_id]) for d in hard).items()))
+        found_hard = {d.instruction_id for d in hard}
+        tasks = instructions_of(pool).where("id", found_hard.__contains__).column("task")
+        receipt.notes["hard_by_task"] = dict(sorted(Counter(map(str, tasks)).items()))
         step.write(Difficulty, found, "all")
         step.write(Difficulty, hard)
 
@@ -228,7 +229,8 @@ def gather_held_out(session: Session) -> Step:
             account = Receipt("held_out")
             for i in seeding.load_pool(source, seed=recipe.seed, receipt=account, split="held_out").instructions:
                 kept.setdefault(i.id, i)
-        rows = marked.keep(kept.values(), receipt)
+        rows = [i for i in kept.values() if i.id not in marked.dropped]
+        marked.account(len(kept) - len(rows), receipt)
         answers = annotating.answer_as_teacher(
             rows,
             session.caller("teacher"),

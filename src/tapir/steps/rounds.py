@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -32,6 +32,7 @@ from tapir.steps.common import (
 from tapir.steps.judgement import DROPPED, corrections
 from tapir.steps.keeping import keep_better
 from tapir.steps.labelling import classifier_mark
+from tapir.store.lookup import Joined, Keyed, Rows, layered
 from tapir.store.rundir import Step
 from tapir.tasks import Taxonomy
 from tapir.types import Answer, Difficulty, Example, Instruction, Receipt, Refinement, Rejection, RoundPlan
@@ -58,12 +59,11 @@ class Curriculum:
         measured = [d for step in self.expanded for d in growth.read(step, Difficulty, growth.MEASURED)]
         return {d.instruction_id: d.value for d in [*self.hard.read(Difficulty), *measured]}
 
-    def seeds(self) -> tuple[list[Instruction], list[Instruction]]:
+    def seeds(self) -> tuple[Rows[Instruction], Rows[Instruction]]:
         """Annotated seeds: the hard ones, and the easy ones (D without D_S), mastered ones among them."""
         hard = {d.instruction_id for d in self.hard.read(Difficulty)} - self.mastered()
-        answered = answers_of(self.answers)
-        rows = [i for i in instructions_of(self.pool) if i.id in answered]
-        return [i for i in rows if i.id in hard], [i for i in rows if i.id not in hard]
+        rows = instructions_of(self.pool).where("id", answers_of(self.answers).__contains__)
+        return rows.where("id", hard.__contains__), rows.where("id", lambda id: id not in hard)
 
     def mastered(self) -> set[str]:
         """Seeds that the latest student to be asked no longer finds hard."""
@@ -74,12 +74,10 @@ class Curriculum:
         parts = [growth.parts(step) for step in self.expanded[rounds]]
         return [i for hard, _ in parts for i in hard], [i for _, easy in parts for i in easy]
 
-    def direct(self) -> dict[str, Answer]:
+    def direct(self) -> Mapping[str, Answer]:
         """The teacher's direct answers known so far: to the seeds, and to grown rows that were judged."""
-        found = answers_of(self.answers)
-        for step in self.expanded:
-            found |= {a.instruction_id: a for a in growth.read(step, Answer, growth.DIRECT)}
-        return found
+        grown = {a.instruction_id: a for step in self.expanded for a in growth.read(step, Answer, growth.DIRECT)}
+        return layered(grown, answers_of(self.answers))
 
 
 LATEST = slice(-1, None)
@@ -90,7 +88,9 @@ def _rounds_mark(session: Session) -> Any:
     return session.recipe.curriculum.model_dump(mode="json", exclude={"seed", "tokens"})
 
 
-def plan(session: Session, number: int, hard: list[Instruction], easy: list[Instruction], *, grow: bool) -> RoundPlan:
+def plan(
+    session: Session, number: int, hard: Sequence[Instruction], easy: Sequence[Instruction], *, grow: bool
+) -> RoundPlan:
     """The round's plan; with `grow`, what expansion may add counts as supply."""
     return plan_for(session.recipe, session.taxonomy, number, hard, easy, grow=grow)
 
@@ -99,13 +99,13 @@ def plan_for(
     recipe: Recipe,
     taxonomy: Taxonomy,
     number: int,
-    hard: list[Instruction],
-    easy: list[Instruction],
+    hard: Sequence[Instruction],
+    easy: Sequence[Instruction],
     *,
     grow: bool,
 ) -> RoundPlan:
     """The same from a recipe alone, for looking ahead."""
-    children, room = children_of([*hard, *easy]), Counter[str]()
+    children, room = children_of(Joined(hard, easy)), Counter[str]()
     for i in hard:
         if i.origin == "seed":
             room[str(i.task)] += max(0, recipe.expand.per_seed - children[i.id])
@@ -130,8 +130,8 @@ def grown_from(
     session: Session,
     number: int,
     wanted: Mapping[str, int],
-    parents: list[Instruction],
-    known: list[Instruction],
+    parents: Sequence[Instruction],
+    known: Sequence[Instruction],
     difficulty: Mapping[str, float],
     rejections: list[Rejection],
     receipt: Receipt,
@@ -171,11 +171,11 @@ def expand(session: Session, number: int, curriculum: Curriculum, student: Step)
     def work(step: Step, receipt: Receipt) -> None:
         hard, easy = curriculum.seeds()
         hard_grown, easy_grown = curriculum.grown()
-        wanted = plan(session, number, hard + hard_grown, easy + easy_grown, grow=True).grow
-        parents = hard if recipe.expand.parents == "seeds" else hard + hard_grown
+        wanted = plan(session, number, Joined(hard, hard_grown), Joined(easy, easy_grown), grow=True).grow
+        parents = hard if recipe.expand.parents == "seeds" else Joined(hard, hard_grown)
         rejections: list[Rejection] = []
         # Also seeds that lost their answer: a copy of one is no new instruction.
-        known = [*instructions_of(curriculum.pool), *hard_grown, *easy_grown]
+        known = Joined(instructions_of(curriculum.pool), hard_grown, easy_grown)
         taken = grown_from(session, number, wanted, parents, known, curriculum.difficulty(), rejections, receipt)
         step.write(Rejection, rejections, "rejected")
         leaked = [Instruction(r.text) for r in rejections if r.reason == "contaminated"]
@@ -197,14 +197,14 @@ def expand(session: Session, number: int, curriculum: Curriculum, student: Step)
     curriculum.expanded.append(session.step(place, work, version=2, settings=settings, after=after))
 
 
-def _to_refine(session: Session, number: int, curriculum: Curriculum) -> list[Instruction]:
+def _to_refine(session: Session, number: int, curriculum: Curriculum) -> Sequence[Instruction]:
     """Rows that this round is the first to refine: hard seeds in round 1, what it has grown; easy ones if wanted."""
-    hard, easy = curriculum.seeds() if number == 1 else ([], [])
+    hard, easy = curriculum.seeds() if number == 1 else ((), ())
     hard_grown, easy_grown = curriculum.grown(LATEST)
-    return [*hard, *hard_grown, *([*easy, *easy_grown] if session.recipe.refine.easy else [])]
+    return Joined(hard, hard_grown, *((easy, easy_grown) if session.recipe.refine.easy else ()))
 
 
-def refined(session: Session, rows: list[Instruction], receipt: Receipt) -> Iterator[Refinement]:
+def refined(session: Session, rows: Sequence[Instruction], receipt: Receipt) -> Iterator[Refinement]:
     """Refinements of these rows, as the recipe wants them."""
     trained = trained_refiner(session.model("refiner"))
     return refining.refine(
@@ -235,9 +235,9 @@ def refine(session: Session, number: int, curriculum: Curriculum) -> None:
 
 def enhanced(
     session: Session,
-    rows: list[Instruction],
-    refinements: dict[str, Refinement],
-    direct: dict[str, Answer],
+    rows: Sequence[Instruction],
+    refinements: Mapping[str, Refinement],
+    direct: Mapping[str, Answer],
     number: int,
     found: list[Contaminated],
     receipt: Receipt,
@@ -271,16 +271,17 @@ def enhance(session: Session, number: int, curriculum: Curriculum) -> None:
     recipe = session.recipe
 
     def work(step: Step, receipt: Receipt) -> None:
-        refinements = {r.instruction_id: r for r in curriculum.refined[-1].read(Refinement)}
-        hard, easy = curriculum.seeds()
-        hard_grown, easy_grown = curriculum.grown(LATEST)
-        rows = [i for i in [*hard, *easy, *hard_grown, *easy_grown] if i.id in refinements]
+        refinements = Keyed(Rows.of(curriculum.refined[-1].table(), Refinement), "instruction_id")
+        rows = Joined(
+            *(seeds.where("id", refinements.__contains__) for seeds in curriculum.seeds()),
+            *([i for i in grown if i.id in refinements] for grown in curriculum.grown(LATEST)),
+        )
         direct, found = curriculum.direct(), list[Contaminated]()
-        answers = list(enhanced(session, rows, refinements, direct, number, found, receipt))
-        step.write(Contaminated, found, "contaminated")
+        answers = enhanced(session, rows, refinements, direct, number, found, receipt)
         if recipe.refine.keep_better:
-            answers = keep_better(session, rows, answers, direct, step, receipt)
+            answers = keep_better(session, rows, list(answers), direct, step, receipt)
         step.write(Answer, answers)
+        step.write(Contaminated, found, "contaminated")
 
     after = [curriculum.refined[-1], curriculum.answers]
     settings = [model_mark(session, "teacher"), contamination_mark(session)]
@@ -296,13 +297,13 @@ def mix(session: Session, number: int, curriculum: Curriculum) -> Step:
 
     def work(step: Step, receipt: Receipt) -> None:
         hard, easy = curriculum.seeds()
-        answers = {i: a.text for i, a in curriculum.direct().items()}
-        for step_enhanced in curriculum.enhanced:
-            answers |= {i: a.text for i, a in answers_of(step_enhanced).items()}
+        answers = layered(*(answers_of(e) for e in reversed(curriculum.enhanced)), curriculum.direct())
         rounds = slice(None) if recipe.curriculum.data == "cumulative" else LATEST
-        hard_grown, easy_grown = curriculum.grown(rounds)
-        hard = [i for i in [*hard, *hard_grown] if i.id in answers]
-        easy = [i for i in [*easy, *easy_grown] if i.id in answers]
+        # Every seed here has an answer; of what was grown, some have none.
+        hard, easy = (
+            Joined(seeds, [i for i in grown if i.id in answers])
+            for seeds, grown in zip((hard, easy), curriculum.grown(rounds), strict=True)
+        )
         examples = mixing.mix(
             plan(session, number, hard, easy, grow=False),
             hard,

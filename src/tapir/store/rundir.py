@@ -153,9 +153,15 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
+    write_lines(path, (text,))
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """The same from pieces that need not be in memory together; they may come from the file's old content."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(text, encoding="utf-8")
+    with partial.open("w", encoding="utf-8") as file:
+        file.writelines(lines)
     sync(partial)
     os.replace(partial, path)
 
@@ -190,12 +196,14 @@ class RunDir:
         """The ledger keys of every call that the run's steps used."""
         return [key for _, key in self.calls_by_place()]
 
-    def calls_by_place(self) -> list[tuple[str, str]]:
+    def calls_by_place(self) -> Iterator[tuple[str, str]]:
         """The same, each with the step that used it."""
         if not self.calls_path.exists():
-            return []
-        lines = self.calls_path.read_text(encoding="utf-8").splitlines()
-        return [(place, key) for place, _, key in (line.partition(" ") for line in lines)]
+            return
+        with self.calls_path.open(encoding="utf-8") as lines:
+            for line in lines:
+                place, _, key = line.rstrip("\n").partition(" ")
+                yield place, key
 
     def receipts(self) -> dict[str, dict[str, Any]]:
         """All finished steps' receipts by place, in the order of the run."""

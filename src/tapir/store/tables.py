@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tapir.errors import DataError
+from tapir.parts import parts
 from tapir.types import Message
 
 Row = TypeVar("Row")
@@ -124,21 +125,10 @@ def _write_jsonl(path: Path, row_type: type[Any], rows: Iterable[Any]) -> int:
 def _write_parquet(path: Path, row_type: type[Any], rows: Iterable[Any]) -> int:
     schema, count = schema_of(row_type), 0
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        for chunk in _chunks(rows):
+        for chunk in parts(rows, CHUNK_ROWS):
             writer.write_table(pa.Table.from_pylist([to_plain(r) for r in chunk], schema=schema))
             count += len(chunk)
     return count
-
-
-def _chunks(rows: Iterable[Any]) -> Iterator[list[Any]]:
-    chunk: list[Any] = []
-    for row in rows:
-        chunk.append(row)
-        if len(chunk) == CHUNK_ROWS:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
 
 
 def read_rows(path: Path, row_type: type[Row], *, without: Sequence[str] = ()) -> Iterator[Row]:
@@ -175,3 +165,14 @@ def read_plain(path: Path, *, without: Sequence[str] = ()) -> Iterator[dict[str,
             if not isinstance(row, dict):
                 raise DataError(f"{path}:{number}: a row is a JSON object")
             yield typing.cast("dict[str, Any]", row)
+
+
+def read_table(path: Path) -> Any:
+    """A Parquet file as Arrow columns, each in one piece where its size allows it."""
+    if not path.exists():
+        raise DataError(f"{path}: there is no such file")
+    try:
+        with pq.ParquetFile(path) as file:
+            return file.read().combine_chunks()
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"{path}: not a readable Parquet file ({error})") from None

@@ -14,6 +14,7 @@ from tapir.stages import decontaminate as decontaminating
 from tapir.stages.decontaminate import Contaminated
 from tapir.steps.common import answers_of, contamination_mark, instructions_of, model_mark, passes_in, plain
 from tapir.steps.rounds import grown_from
+from tapir.store.lookup import layered
 from tapir.store.rundir import Step
 from tapir.strategies.strategy import OneSet, annotated, drawn, examples, hard_seeds
 from tapir.types import Answer, Example, Instruction, Receipt, Rejection
@@ -71,7 +72,7 @@ class DirectExpansion(OneSet):
 
     def choose(self, session: Session, ground: Ground, gathered: Sequence[Step], rng: random.Random) -> list[Example]:
         grown, answered = gathered
-        answers = annotated(ground)[1] | answers_of(answered)
+        answers = layered(answers_of(answered), annotated(ground)[1])
         rows = [i for i in [*hard_seeds(ground), *instructions_of(grown)] if i.id in answers]
         rows = drawn(rows, session.recipe.mix.size, rng)
         return examples(rows, answers, (i.id for i in rows))

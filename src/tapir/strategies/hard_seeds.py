@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tapir import steps
 from tapir.config import Recipe, rewritten
@@ -30,7 +30,7 @@ class HardSeeds(OneSet):
         rows = drawn(known, session.recipe.mix.size, random.Random(session.recipe.rounds_seed))
         return examples(rows, answers, (i.id for i in rows))
 
-    def answers(self, ground: Ground, gathered: Sequence[Step]) -> dict[str, Answer]:
+    def answers(self, ground: Ground, gathered: Sequence[Step]) -> Mapping[str, Answer]:
         return annotated(ground)[1]
 
 
@@ -53,5 +53,5 @@ class RefinedHardSeeds(HardSeeds):
         steps.enhance(session, 1, curriculum)
         return [*curriculum.expanded, *curriculum.refined, *curriculum.enhanced]
 
-    def answers(self, ground: Ground, gathered: Sequence[Step]) -> dict[str, Answer]:
+    def answers(self, ground: Ground, gathered: Sequence[Step]) -> Mapping[str, Answer]:
         return answers_of(gathered[-1])

@@ -101,7 +101,7 @@ def direct_answers_by(recipe: Recipe) -> str:
     return "teacher" if recipe.seeds.annotate == "teacher" else "pool"
 
 
-def annotated(ground: Ground) -> tuple[list[Instruction], dict[str, Answer]]:
+def annotated(ground: Ground) -> tuple[list[Instruction], Mapping[str, Answer]]:
     """The seeds that have an answer to train on, and these answers."""
     answers = answers_of(ground.answers)
     return [i for i in instructions_of(ground.pool) if i.id in answers], answers

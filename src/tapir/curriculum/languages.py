@@ -44,45 +44,60 @@ COMMON: dict[str, str] = {
     ),
 }
 _COMMON_SETS = {code: frozenset(words.split()) for code, words in COMMON.items()}
-_MARKS = {"de": r"[ßäöü]", "es": r"[ñ¿¡]", "pt": r"[ãõ]", "fr": r"[œêûîçàù]", "it": r"[ìò]", "en": r"(?!)"}
+_MARKS = {
+    code: regex.compile(marks)
+    for code, marks in {"de": r"[ßäöü]", "es": r"[ñ¿¡]", "pt": r"[ãõ]", "fr": r"[œêûîçàù]", "it": r"[ìò]"}.items()
+}
+_LETTER, _LATIN, _KANA = (regex.compile(p) for p in (r"\p{L}", r"\p{Latin}", r"[\p{Hiragana}\p{Katakana}]"))
+_IN_SCRIPT = {code: regex.compile(rf"(?=\p{{L}}){script}") for code, script in SCRIPTS.items()}
+_WORD = regex.compile(r"\p{L}+(?:'\p{L}+)?")
 _MIN_SCRIPT_SHARE = 0.6
 CLEAR_HITS = 3
 
 
 def is_written_in(text: str, code: Code) -> bool:
     """Whether most letters are of the language's script, or no other language has more of its common words here."""
-    letters = len(regex.findall(r"\p{L}", text))
+    letters = _count(_LETTER, text)
     if not letters:
         return False
     if code in SCRIPTS:
         return _script_matches(text, code, letters)
-    if len(regex.findall(r"\p{Latin}", text)) < _MIN_SCRIPT_SHARE * letters:
+    if _count(_LATIN, text) < _MIN_SCRIPT_SHARE * letters:
         return False
-    hits = {other: _hits(text.casefold(), other) for other in _COMMON_SETS}
+    hits = _hits(text.casefold())
     return hits[code] > 0 and hits[code] == max(hits.values())
 
 
 def language_of(text: str) -> Code | None:
     """The language a text is clearly written in; None where it is too short to tell, or where two would fit."""
-    letters = len(regex.findall(r"\p{L}", text))
-    for code in SCRIPTS:
-        if letters and _script_matches(text, cast("Code", code), letters):
-            return cast("Code", code)
-    ranked = sorted(((_hits(text.casefold(), code), code) for code in _COMMON_SETS), reverse=True)
+    # Plain ASCII holds none of the scripts: most texts need no look at any.
+    if not text.isascii() and (letters := _count(_LETTER, text)):
+        for code in SCRIPTS:
+            if _script_matches(text, cast("Code", code), letters):
+                return cast("Code", code)
+    ranked = sorted(((count, code) for code, count in _hits(text.casefold()).items()), reverse=True)
     (most, best), (second, _) = ranked[:2]
     # Short words such as "a" or "come" are common in several languages: the first must lead clearly.
     return cast("Code", best) if most >= CLEAR_HITS and most >= 2 * second else None
 
 
+def _count(pattern: regex.Pattern[str], text: str) -> int:
+    return len(pattern.findall(text))
+
+
 def _script_matches(text: str, code: Code, letters: int) -> bool:
-    own = len(regex.findall(rf"(?=\p{{L}}){SCRIPTS[code]}", text))
-    kana = regex.search(r"[\p{Hiragana}\p{Katakana}]", text) is not None
+    kana = _KANA.search(text) is not None
     if (code == "zh" and kana) or (code == "ja" and not kana):
         return False
-    return own >= _MIN_SCRIPT_SHARE * letters
+    return _count(_IN_SCRIPT[code], text) >= _MIN_SCRIPT_SHARE * letters
 
 
-def _hits(text: str, code: str) -> int:
-    tokens = regex.findall(r"\p{L}+(?:'\p{L}+)?", text.replace("’", "'"))
-    bare = [part for token in tokens for part in {token, *token.split("'")}]
-    return sum(token in _COMMON_SETS[code] for token in bare) + len(regex.findall(_MARKS[code], text))
+def _hits(text: str) -> dict[str, int]:
+    """Common words and telling letters of each language that has them."""
+    tokens: list[str] = _WORD.findall(text.replace("’", "'"))
+    bare = [part for token in tokens for part in ({token, *token.split("'")} if "'" in token else (token,))]
+    found = {code: sum(map(words.__contains__, bare)) for code, words in _COMMON_SETS.items()}
+    if not text.isascii():
+        for code, marks in _MARKS.items():
+            found[code] += _count(marks, text)
+    return found

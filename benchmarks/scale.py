@@ -101,7 +101,9 @@ class Scripted(Session):
 
 def student() -> ScriptedModel:
     """Shorter answers than the teacher's, so that the scripted judge finds some seeds hard."""
-    return ScriptedModel([Rule(r"\A.*\Z", lambda request, found: " ".join(found[0].split()[:10]))], "student")
+    return ScriptedModel(
+        [Rule(r"\A.*\Z", lambda request, found: " ".join(found[0].split()[:10]))], "student", remembers=False
+    )
 
 
 def until(session: Session, stage: str) -> Step:

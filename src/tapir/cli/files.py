@@ -92,7 +92,7 @@ def serve_fake(
     from tapir.models.scripted import ScriptedModel, load_rules
 
     fake = Fake(
-        model=ScriptedModel(load_rules(script)),
+        model=ScriptedModel(load_rules(script), remembers=False),
         latency_s=latency_s,
         faults=read_faults(faults),
         in_flight_cap=in_flight_cap,

@@ -37,9 +37,15 @@ class Rule:
 
 
 class ScriptedModel:
-    """A `calls.BatchBackend`: the first rule whose pattern is found replies. `seen` holds what it was asked."""
+    """A `calls.BatchBackend`: the first rule whose pattern is found replies.
 
-    def __init__(self, rules: Sequence[Rule], identity: str = "scripted", batch_size: int = 32) -> None:
+    `seen` holds what it was asked; in a run, where nobody looks, it `remembers` nothing.
+    """
+
+    def __init__(
+        self, rules: Sequence[Rule], identity: str = "scripted", batch_size: int = 32, *, remembers: bool = True
+    ) -> None:
+        self._remembers = remembers
         self.identity = identity
         self.batch_size = batch_size
         self.seen: list[Request] = []
@@ -50,7 +56,8 @@ class ScriptedModel:
 
     def reply(self, request: Request) -> Reply:
         """What the script says; `DataError` when it says nothing."""
-        self.seen.append(request)
+        if self._remembers:
+            self.seen.append(request)
         asked = next((m.content for m in reversed(request.messages) if m.role == "user"), "")
         for pattern, rule in self._rules:
             found = pattern.search(asked)
@@ -70,7 +77,7 @@ def load_scripted(model: Model) -> ScriptedModel:
     source = Path(__file__).with_name("scripted_rules.py") if script == "builtin" else Path(script)
     rules = load_rules(script)
     identity = model.identity or f"scripted {script} {hashlib.sha256(source.read_bytes()).hexdigest()[:12]}"
-    return ScriptedModel(rules, identity, model.batch)
+    return ScriptedModel(rules, identity, model.batch, remembers=False)
 
 
 def load_rules(script: str) -> list[Rule]:

@@ -13,7 +13,7 @@ for the end of a part."""
 
 
 def parts(rows: Iterable[Row], size: int | None = None) -> Iterator[list[Row]]:
-    """Lists of `size` rows (`PART_ROWS` where none is said), the last one shorter (`itertools.batched` comes with Python 3.12)."""
+    """Lists of `size` rows, by default `PART_ROWS`, the last one shorter (`itertools.batched` needs Python 3.12)."""
     source = iter(rows)
     while part := list(islice(source, size or PART_ROWS)):
         yield part

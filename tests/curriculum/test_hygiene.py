@@ -9,7 +9,7 @@ import pytest
 from tapir.curriculum import dedup
 from tapir.curriculum.contamination import ContaminationIndex
 from tapir.curriculum.hygiene import Hygiene
-from tapir.types import Instruction
+from tapir.types import Answer, Instruction
 
 SEED = Instruction("How many minutes does a train need for 120 km at 80 km an hour?", task="Math")
 EVALUATION = ContaminationIndex([("held_out", "1", "Which metal is liquid at room temperature in a house?")])
@@ -28,6 +28,9 @@ def refused(text: str, task: str = "Math") -> str | None:
         ("How many minutes does a train need for 150 km at 80 km an hour?", "near_duplicate"),
         ("D) the train needs ninety minutes for it", "answers"),
         ("The answer is ninety minutes, since the train is fast.", "answers"),
+        ("```python\nprint(120 / 80 * 60)\n``` prints the minutes that the train needs.", "answers"),
+        ("Here is a shell command that prints how many minutes that are.", "answers"),
+        ("Here is a list of trains. Which of them needs the most minutes for its way?", None),
         ("Tell me. " * 30, "too_long"),
         ("Combien de pommes est-ce que la fille et le garçon ont dans une boîte avec des poires ?", "other_language"),
         ("Say which metal is liquid at room temperature in a house?", "near_duplicate"),
@@ -81,3 +84,38 @@ def test_above_the_limit_near_duplicates_are_sought_by_minhash(monkeypatch: pyte
     monkeypatch.setattr(dedup, "MINHASH_FROM", 1)
     child = Instruction("How many minutes does a train need for 150 km at 80 km an hour?", task="Math")
     assert Hygiene([SEED], EVALUATION).refuses(child, SEED) == "near_duplicate"
+
+
+CHECKED = Instruction(
+    "Anna has 12 pears and eats 5. How many are left?", task="Math", check='{"kind":"number","value":7}'
+)
+LOOSE = Instruction("Name a fruit that is red.", task="Others", check='{"kind":"contains","all":["apple"]}')
+
+
+@pytest.mark.parametrize(
+    ("parent", "text", "reason"),
+    [
+        (CHECKED, "Anna has eaten five of them, which leaves 7.", "answers"),
+        (CHECKED, "Ben has 12 coins and finds 5. How many has he then?", None),
+        (LOOSE, "Name a vegetable that an apple tree shades.", None),
+    ],
+)
+def test_a_text_that_passes_the_check_of_its_parent_is_an_answer(parent: Instruction, text: str, reason: str | None):
+    assert Hygiene([parent], EVALUATION).refuses(Instruction(text, task=parent.task), parent) == reason
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("The storm broke the window of the house.", "answers"),
+        ("Rewrite this in the active voice: The cake was eaten by my brother.", None),
+    ],
+)
+def test_a_text_like_the_known_answer_is_an_answer(text: str, reason: str | None):
+    parent = Instruction(
+        "Rewrite this sentence in the active voice: The window was broken by the storm.", task="Writing"
+    )
+    known = {parent.id: Answer(parent.id, "teacher", "The storm broke the window.")}
+    child = Instruction(text, task="Writing")
+    assert Hygiene([parent], EVALUATION, answers=known).refuses(child, parent) == reason
+    assert Hygiene([parent], EVALUATION).refuses(child, parent) is None

@@ -160,7 +160,7 @@ def expand(
             grow_limit=count,
         )
         rejections: list[Rejection] = []
-        taken = rounds.grown_from(session, 1, plan.grow, hard, hard, value, rejections, receipt)
+        taken = rounds.grown_from(session, 1, plan.grow, hard, hard, value, {}, rejections, receipt)
         write_rows(out, Instruction, taken)
         write_rows(out.with_name(f"{out.stem}.rejected{out.suffix}"), Rejection, rejections)
 

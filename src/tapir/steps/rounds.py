@@ -133,12 +133,13 @@ def grown_from(
     parents: Sequence[Instruction],
     known: Sequence[Instruction],
     difficulty: Mapping[str, float],
+    answers: Mapping[str, Answer],
     rejections: list[Rejection],
     receipt: Receipt,
 ) -> list[Instruction]:
-    """New instructions by the recipe's settings; `known` is what they must differ from."""
+    """New instructions by the recipe's settings; `known` is what they must differ from, `answers` are the parents'."""
     recipe = session.recipe
-    hygiene = Hygiene(known, session.contamination(), session.off_type, session.likeness())
+    hygiene = Hygiene(known, session.contamination(), session.off_type, session.likeness(), answers)
     marked = corrections(session, f"round_{number}/01_expanded")
 
     def refuses(child: Instruction, parent: Instruction) -> str | None:
@@ -176,7 +177,8 @@ def expand(session: Session, number: int, curriculum: Curriculum, student: Step)
         rejections: list[Rejection] = []
         # Also seeds that lost their answer: a copy of one is no new instruction.
         known = Joined(instructions_of(curriculum.pool), hard_grown, easy_grown)
-        taken = grown_from(session, number, wanted, parents, known, curriculum.difficulty(), rejections, receipt)
+        difficulty, answers = curriculum.difficulty(), curriculum.direct()
+        taken = grown_from(session, number, wanted, parents, known, difficulty, answers, rejections, receipt)
         step.write(Rejection, rejections, "rejected")
         leaked = [Instruction(r.text) for r in rejections if r.reason == "contaminated"]
         step.write(Contaminated, (m for i in leaked for m in matches_of(i, session.contamination())), "contaminated")
@@ -194,7 +196,7 @@ def expand(session: Session, number: int, curriculum: Curriculum, student: Step)
     if recipe.expand.check_difficulty:
         settings += [*judge_mark(session, "judge"), model_mark(session, "student")]
         after.append(student)
-    curriculum.expanded.append(session.step(place, work, version=2, settings=settings, after=after))
+    curriculum.expanded.append(session.step(place, work, version=3, settings=settings, after=after))
 
 
 def _to_refine(session: Session, number: int, curriculum: Curriculum) -> Sequence[Instruction]:

@@ -46,15 +46,15 @@ class DirectExpansion(OneSet):
             missing = max(0, (recipe.mix.size or 0) - len(parents)) if parents else 0
             wanted = apportion(tasks, min(missing, recipe.expand.per_round))
             rejections: list[Rejection] = []
-            known = annotated(ground)[0]
-            taken = grown_from(session, 1, wanted, parents, known, {}, rejections, receipt)
+            known, answers = annotated(ground)
+            taken = grown_from(session, 1, wanted, parents, known, {}, answers, rejections, receipt)
             step.write(Rejection, rejections, "rejected")
             step.write(Instruction, taken)
 
         settings = [self.name, recipe.mix.size, plain(recipe.expand), recipe.seed, model_mark(session, "teacher"),
                     contamination_mark(session)]  # fmt: skip
         after = [ground.pool, ground.answers, ground.hard]
-        return session.step("round_1/01_expanded", work, version=1, settings=settings, after=after)
+        return session.step("round_1/01_expanded", work, version=2, settings=settings, after=after)
 
     def _answer(self, session: Session, grown: Step) -> Step:
         def work(step: Step, receipt: Receipt) -> None:

@@ -80,8 +80,8 @@ def test_an_encoder_may_say_that_it_is_the_same_in_other_words():
     assert hygiene.refuses(second, SEED) == "same_meaning"
 
 
-def test_above_the_limit_near_duplicates_are_sought_by_minhash(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(dedup, "MINHASH_FROM", 1)
+def test_above_the_limit_near_duplicates_are_sought_by_rare_words(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(dedup, "PREFIX_FROM", 1)
     child = Instruction("How many minutes does a train need for 150 km at 80 km an hour?", task="Math")
     assert Hygiene([SEED], EVALUATION).refuses(child, SEED) == "near_duplicate"
 

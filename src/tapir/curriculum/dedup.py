@@ -3,8 +3,8 @@
 ROUGE-L is the F1 of the longest common subsequence (LCS) over words, so two texts of m and n words are
 near duplicates when 20·LCS ≥ 7·(m + n). `RougeIndex` decides exactly that, as `naive_rouge_l` does, but
 looks at few pairs: the LCS is no longer than the overlap of the two bags of words, and that overlap is
-bounded by comparing bitmaps, one machine instruction for 64 words. `MinHashIndex` is for pools too large to
-scan for each text; what it reports is exact, what it misses is measured in `benchmarks/rouge.py`.
+bounded by comparing bitmaps, one machine instruction for 64 words. `PrefixIndex` is for pools too large to
+scan for each text: it decides the same and looks only at texts that share a rare word.
 
 What to do with a duplicate is `hygiene`'s and the stages' business.
 """
@@ -12,11 +12,11 @@ What to do with a duplicate is `hygiene`'s and the stages' business.
 from __future__ import annotations
 
 import functools
-import importlib
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,9 +26,11 @@ from tapir.curriculum.words import normalised, words
 from tapir.errors import DataError
 from tapir.types import content_id
 
-MINHASH_FROM = 200_000
-"""Rows from which `near_duplicate_index` trades certainty for MinHash candidates."""
+PREFIX_FROM = 200_000
+"""Rows from which `near_duplicate_index` looks for shared rare words instead of scanning all bitmaps."""
 
+_PREFIX_BITS = 1024
+"""Width of the bitmaps of `PrefixIndex`, one width for texts of every length."""
 _NARROWEST = 64
 """Bits for texts of fewer than 16 words, twice as many for twice the words. Half as many save a fifth of the
 time on natural text, a quarter saturate and let everything through: this leaves room for odd texts."""
@@ -101,8 +103,8 @@ def near_duplicates(
 
 
 def near_duplicate_index(rows: Sequence[tuple[str, str]], *, expected: int = 0) -> NearDuplicateIndex:
-    """These (id, text) rows, ready to be matched: exactly, or by MinHash where there are, or will be, very many."""
-    index: NearDuplicateIndex = RougeIndex() if max(len(rows), expected) < MINHASH_FROM else MinHashIndex()
+    """These (id, text) rows, ready to be matched: in the way that suits how many there are, or will be."""
+    index: NearDuplicateIndex = RougeIndex() if max(len(rows), expected) < PREFIX_FROM else PrefixIndex()
     for id, text in rows:
         index.add(id, text)
     return index
@@ -253,101 +255,87 @@ def _bitmap(numbers: list[int], width: int) -> NDArray[np.uint64]:
     return np.frombuffer(bits.to_bytes(width // 8, "little"), np.uint64)
 
 
-class MinHashIndex:
-    """Near-duplicate search among millions: MinHash proposes, the LCS decides. It can miss, never invent."""
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A text as `PrefixIndex` sees it."""
 
-    def __init__(self, cut: Callable[[str], list[str]] = words, *, permutations: int = 128, bands: int = 32) -> None:
-        # Compiled and without type stubs; only very large pools need it.
-        rensa: Any = importlib.import_module("rensa")
+    numbers: list[int]
+    rarest: list[int]
+    bitmap: NDArray[np.uint64]
+
+
+class PrefixIndex:
+    """Exact near-duplicate search among millions, by the rarest words.
+
+    Two bags of m and n words that have t words in common must share one of the rarest m − t + 1 of the one and the
+    rarest n − t + 1 of the other, whatever fixed order says which words are rare. A near duplicate of m words has at
+    least 7/13 of them in common, so only the rarest 6/13 of each text are looked up, and common words, which would
+    propose every text, never are. Words met later count as rarer: that order is fixed as texts come, and near enough.
+    """
+
+    def __init__(self, cut: Callable[[str], list[str]] = words) -> None:
         self._texts = _Texts(cut)
-        self._permutations = permutations
-        self._sketch = rensa.RMinHash
-        self._buckets = _Buckets(bands)
-        self._last: tuple[str, list[int], NDArray[np.uint32]] | None = None
+        self._with_word: dict[int, array[int]] = {}
+        """Positions of the texts that have this word among their rarest."""
+        self._lengths: NDArray[np.int32] = np.zeros(1024, np.int32)
+        self._bits: NDArray[np.uint64] = np.zeros((_PREFIX_BITS // 64, 1024), np.uint64)
+        self._last = "", _Read([], [], np.zeros(_PREFIX_BITS // 64, np.uint64))
 
     def __len__(self) -> int:
         return len(self._texts.ids)
 
     def add(self, id: str, text: str) -> None:
-        numbers, keys = self._read(text)
-        position = self._texts.append(id, numbers)
-        if numbers:
-            self._buckets.put(position, keys)
+        read = self._read(text)
+        position = self._texts.append(id, read.numbers)
+        if position >= len(self._lengths):
+            self._lengths = np.concatenate([self._lengths, np.zeros_like(self._lengths)])
+            self._bits = np.concatenate([self._bits, np.zeros_like(self._bits)], axis=1)
+        self._lengths[position] = len(read.numbers)
+        self._bits[:, position] = read.bitmap
+        for word in read.rarest:
+            self._with_word.setdefault(word, array("i")).append(position)
 
     def match(self, text: str) -> tuple[str, float] | None:
-        """The (id, ROUGE-L) of the most alike text that was proposed and is a near duplicate."""
+        """The (id, ROUGE-L) of the most alike text, if it is a near duplicate; the earliest among equals."""
         return next(iter(self.matches(text)), None)
 
     def matches(self, text: str) -> list[tuple[str, float]]:
-        numbers, keys = self._read(text)
-        return self._texts.near(numbers, self._buckets.sharing(keys)) if numbers else []
+        """Every near duplicate of `text`, the most alike first."""
+        read = self._read(text)
+        return self._texts.near(read.numbers, self._candidates(read)) if read.numbers else []
 
-    def _read(self, text: str) -> tuple[list[int], NDArray[np.uint32]]:
-        """The text's words and band keys; a text that is matched is often added next."""
-        if self._last is None or self._last[0] != text:
+    def _read(self, text: str) -> _Read:
+        """A text that is matched is often added next: it is read once."""
+        if self._last[0] != text:
             numbers = self._texts.numbers(text)
-            self._last = text, numbers, self._band_keys(numbers)
-        return self._last[1], self._last[2]
+            self._last = text, _Read(numbers, _rarest(numbers), _bitmap(numbers, _PREFIX_BITS))
+        return self._last[1]
 
-    def _band_keys(self, numbers: list[int]) -> NDArray[np.uint32]:
-        """A near duplicate shares 7/13 of the joint bag of words or more: bags are hashed, not shingles."""
-        seen = Counter[int]()
-        tokens: list[str] = []
-        for number in numbers:
-            tokens.append(f"{number}:{seen[number]}")
-            seen[number] += 1
-        sketch = self._sketch(num_perm=self._permutations, seed=17)
-        sketch.update(tokens)
-        digest = np.array(sketch.digest(), np.uint64).reshape(self._buckets.bands, -1)
-        mixed = np.zeros(len(digest), np.uint64)
-        for column in digest.T:
-            mixed = (mixed ^ column) * np.uint64(0x9E3779B97F4A7C15)
-        return (mixed >> np.uint64(32)).astype(np.uint32)
+    def _candidates(self, read: _Read) -> list[int]:
+        """Positions with a rare word in common that the bounds on length and overlap do not rule out."""
+        shared = [np.frombuffer(self._with_word[w], np.int32) for w in read.rarest if w in self._with_word]
+        if not shared:
+            return []
+        m, found = len(read.numbers), np.concatenate(shared)
+        lengths = self._lengths[found]
+        fits = (13 * lengths >= 7 * m) & (7 * lengths <= 13 * m)
+        found, apart = found[fits], 3 * (m + lengths[fits]) // 10
+        for bits, mask in zip(self._bits, read.bitmap, strict=True):
+            if not len(found):
+                break
+            # What may still differ shrinks from one word of the bitmaps to the next.
+            apart = apart - np.bitwise_count(bits[found] ^ mask)
+            found, apart = found[apart >= 0], apart[apart >= 0]
+        return sorted(set(found.tolist()))
 
 
-class _Buckets:
-    """Positions by band key, in flat arrays of 12 bytes a band: rensa's own table takes several times as much."""
-
-    def __init__(self, bands: int) -> None:
-        self.bands = bands
-        self._band = np.arange(bands)
-        self._size = 0
-        self._keys: NDArray[np.uint32] = np.zeros((1024, bands), np.uint32)
-        self._before: NDArray[np.int32] = np.zeros((1024, bands), np.int32)
-        """By position and band: the position put before it into the same bucket, or -1."""
-        self._newest: NDArray[np.int32] = np.full((bands, 1024), -1, np.int32)
-
-    def put(self, position: int, keys: NDArray[np.uint32]) -> None:
-        if position >= len(self._keys):
-            self._grow(position)
-        self._keys[position] = keys
-        self._link(position)
-        self._size = position + 1
-
-    def sharing(self, keys: NDArray[np.uint32]) -> list[int]:
-        """Positions that have a band's key in common with these."""
-        found: set[int] = set()
-        bands = self._band
-        at = self._newest[bands, keys & np.uint32(self._newest.shape[1] - 1)]
-        while True:
-            linked = at >= 0
-            if not linked.any():
-                return sorted(found)
-            at, bands = at[linked], bands[linked]
-            found.update(at[self._keys[at, bands] == keys[bands]].tolist())
-            at = self._before[at, bands]
-
-    def _link(self, position: int) -> None:
-        bucket = self._keys[position] & np.uint32(self._newest.shape[1] - 1)
-        self._before[position] = self._newest[self._band, bucket]
-        self._newest[self._band, bucket] = position
-
-    def _grow(self, position: int) -> None:
-        """Twice the room, and buckets as many as positions, so that chains stay short."""
-        room = max(2 * len(self._keys), 1 << position.bit_length())
-        used = np.flatnonzero((self._keys[: self._size] != 0).any(axis=1))
-        self._keys = np.concatenate([self._keys, np.zeros((room - len(self._keys), self.bands), np.uint32)])
-        self._before = np.zeros((room, self.bands), np.int32)
-        self._newest = np.full((self.bands, room), -1, np.int32)
-        for other in used.tolist():
-            self._link(other)
+def _rarest(numbers: list[int]) -> list[int]:
+    """The words that a near duplicate must share one of; the second `the` is a rarer word than the first."""
+    seen: dict[int, int] = {}
+    bag: list[int] = []
+    for number in numbers:
+        count = seen.get(number, 0)
+        seen[number] = count + 1
+        bag.append((number << 32) | count)
+    bag.sort(reverse=True)
+    return bag[: len(bag) - -(-7 * len(bag) // 13) + 1]

@@ -10,7 +10,7 @@ import sys
 import warnings
 from collections.abc import Container, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,25 +22,22 @@ from tapir.evaluation.provenance import Provenance
 from tapir.evaluation.rows import Estimate, refuse_missing
 
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
-AllowMissing = Annotated[
-    int, typer.Option("--allow-missing", min=0, help="Accept up to so many missing or unreadable rows.")
-]
-Require = Annotated[
-    list[str] | None,
-    typer.Option("--require", help="Exit with 10 unless this holds, as in 'win_rate.low >= 50'; may be repeated."),
-]
-Out = Annotated[Path | None, typer.Option("-o", "--out", help="Also write the result as JSON to this file.")]
 Table = list[list[str]]
 
 
 @dataclass(frozen=True, slots=True)
 class Handover:
-    """How the user wants the result."""
+    """How the user wants the result; the options of every command that has one (`tapir.cli.unfolded`)."""
 
-    as_json: bool = False
-    allow_missing: int = 0
-    require: Sequence[str] = ()
-    out: Path | None = None
+    as_json: AsJson = False
+    allow_missing: Annotated[
+        int, typer.Option("--allow-missing", min=0, help="Accept up to so many missing or unreadable rows.")
+    ] = 0
+    require: Annotated[
+        list[str],
+        typer.Option("--require", help="Exit with 10 unless this holds, as in 'win_rate.low >= 50'; may be repeated."),
+    ] = field(default_factory=lambda: list[str]())
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Also write the result as JSON to this file.")] = None
 
     def __post_init__(self) -> None:
         # A requirement that cannot be read must not wait for an hour's evaluation.
@@ -79,7 +76,7 @@ def deliver(found: Finding, how: Handover) -> None:
         print(json.dumps(result))
     else:
         _show(found)
-    gate.check(list(how.require), result)
+    gate.check(how.require, result)
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

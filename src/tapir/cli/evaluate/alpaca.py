@@ -9,36 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tapir.cli.evaluate.options import (
-    AnswerTokens,
-    Asked,
-    Judge,
-    JudgeKeyEnv,
-    JudgePrompt,
-    KeyEnv,
-    Limit,
-    Model,
-    Prompts,
-    RecipeOf,
-    Repeats,
-    Sets,
-    Temperature,
-    Trust,
-    Write,
-)
-from tapir.cli.results import (
-    AllowMissing,
-    AsJson,
-    Finding,
-    Handover,
-    Out,
-    Require,
-    deliver,
-    interval,
-    spelled,
-    warnings_as_lines,
-    write_jsonl,
-)
+from tapir.cli.evaluate.options import Asked, Judged, Live, Model, Prompts
+from tapir.cli.results import Finding, Handover, deliver, interval, spelled, warnings_as_lines, write_jsonl
+from tapir.cli.unfolded import Without, unfolded
 from tapir.curriculum.comparison import Difference, paired_difference, sentence
 from tapir.errors import DataError, RecipeError
 from tapir.evaluation import alpaca as alpaca_eval
@@ -52,7 +25,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add this module's command."""
-    app.command()(alpaca)
+    app.command()(unfolded(alpaca))
 
 
 def alpaca(
@@ -66,25 +39,12 @@ def alpaca(
     difficulty: Annotated[Path | None, typer.Option(help="The public instruction_difficulty.csv.")] = None,
     against: Annotated[Path | None, typer.Option(help="Another model's annotations: compare instruction-wise.")] = None,
     expected: Annotated[int | None, typer.Option(min=1, help="Stored: how many rows there should be.")] = None,
-    recipe: RecipeOf = None,
-    judge: Judge = None,
-    judge_prompt: JudgePrompt = None,
-    key_env: KeyEnv = None,
-    judge_key_env: JudgeKeyEnv = None,
-    temperature: Temperature = None,
-    max_answer_tokens: AnswerTokens = None,
-    repeats: Repeats = 1,
-    limit: Limit = None,
-    sets: Sets = [],  # noqa: B006
-    trust: Trust = False,
-    write: Write = None,
-    as_json: AsJson = False,
-    allow_missing: AllowMissing = 0,
-    require: Require = None,
-    out: Out = None,
+    *,
+    live: Live,
+    judged: Annotated[Judged, Without("judge_temperature")],
+    how: Handover,
 ) -> None:
     """AlpacaEval 2.0's win rate by the public rules: of stored annotations, or of a model judged live."""
-    how = Handover(as_json, allow_missing, require or (), out)
     controls = {"glm": glm, "difficulty": difficulty, "against": against}
     if annotations is None and model is None:
         raise RecipeError("give --annotations to score a stored file, or --model and --prompts to judge live")
@@ -94,22 +54,19 @@ def alpaca(
             rows = [a for a in alpaca_eval.read_annotations(annotations) if a.model == found.model]
             source = stamp(
                 "alpaca", found.n, found.missing, (a.instruction for a in rows),
-                {"annotations": annotations} | controls, judge=rows[0].annotator or None, prompt=judge_prompt,
+                {"annotations": annotations} | controls, judge=rows[0].annotator or None, prompt=judged.judge_prompt,
             )  # fmt: skip
             by_repeat: list[float] = []
         else:
-            asked = Asked(
-                [str(model)], recipe, judge, judge_prompt, key_env, judge_key_env, temperature, max_answer_tokens,
-                repeats, None, limit, sets, trust,
-            )  # fmt: skip
-            found, rows, by_repeat, source = _live(asked, prompts, reference, controls, write)
+            asked = Asked([str(model)], live, judged)
+            found, rows, by_repeat, source = _live(asked, prompts, reference, controls)
         found = alpaca_eval.length_controlled(found, glm, difficulty)
         other = None if against is None else _compared(found, rows, against)
     deliver(_finding(found, by_repeat, other, source), how)
 
 
 def _live(
-    asked: Asked, prompts: Path | None, reference: str | None, inputs: dict[str, Path | None], write: Path | None
+    asked: Asked, prompts: Path | None, reference: str | None, inputs: dict[str, Path | None]
 ) -> tuple[alpaca_eval.AlpacaScore, list[alpaca_eval.Annotation], list[float], Provenance]:
     """The model's answers, and every pair judged as often as asked."""
     from tapir.cli.evaluate.live import open_bench
@@ -125,14 +82,14 @@ def _live(
         ]
         scored, rows = _judged(bench, pairs, who.name, name, len(questions))
         merged = alpaca_eval.mean_annotations(rows)
-        if write is not None:
+        if asked.live.write is not None:
             # The means over repeats: scored again, the file gives the same numbers.
-            write_jsonl(write, (a.to_json() for a in merged))
+            write_jsonl(asked.live.write, (a.to_json() for a in merged))
         note = scored[0].note
         found = alpaca_eval.score(merged, expected=len(questions), note=note)
         source = bench.stamp(
             "alpaca", found.n, found.missing, (p.instruction.text for p in questions), {"prompts": prompts} | inputs,
-            asked.judge_prompt or alpaca_eval.OWN_PROMPT,
+            asked.judged.judge_prompt or alpaca_eval.OWN_PROMPT,
         )  # fmt: skip
     return found, merged, [s.win_rate.value for s in scored], source
 
@@ -147,10 +104,10 @@ def _judged(
     bench.judged_with(alpaca_eval.JUDGING)
     scored: list[alpaca_eval.AlpacaScore] = []
     rows: list[list[alpaca_eval.Annotation]] = []
-    for repeat in range(bench.asked.repeats):
+    for repeat in range(bench.asked.judged.repeats):
         annotations, score = alpaca_eval.live(
             pairs, judge, model=model, reference=reference, annotator=judge.identity,
-            prompt=bench.asked.judge_prompt, repeat=repeat, stage="evaluation",
+            prompt=bench.asked.judged.judge_prompt, repeat=repeat, stage="evaluation",
         )  # fmt: skip
         scored.append(score)
         rows.append(annotations)

@@ -57,14 +57,14 @@ class Bench:
         if path is None and run is None:
             raise RecipeError("say which prompts with --prompts; only a run's students have held-out ones of their own")
         found = read_prompts(path) if path is not None else held_out(run) if run is not None else []
-        return found[: self.asked.limit]
+        return found[: self.asked.live.limit]
 
     def sampling(self, who: Who) -> Sampling:
         """How a contender's answers are drawn."""
         assert who.model is not None
         own = STUDENT_TEMPERATURE if who.model.temperature is None else who.model.temperature
-        temperature = own if self.asked.temperature is None else self.asked.temperature
-        return Sampling(temperature, who.model.top_p, self.asked.max_answer_tokens or who.model.max_answer_tokens)
+        temperature = own if self.asked.live.temperature is None else self.asked.live.temperature
+        return Sampling(temperature, who.model.top_p, self.asked.live.max_answer_tokens or who.model.max_answer_tokens)
 
     def open(self, who: Who) -> Caller:
         """A contender's live model, noted for the result."""
@@ -104,10 +104,10 @@ class Bench:
             if not found:
                 raise DataError("the prompts have no reference answers; say whom to compare with")
             return next((p.author for p in prompts if p.author), "reference"), found
-        who = read_who(text, self.recipe, self.asked.key_env)
+        who = read_who(text, self.recipe, self.asked.live.key_env)
         taken = {w.name for w in self.contenders}
         who = replace(who, name=text) if who.name in taken else who
-        require_trust_in(pairs_of([who.model] if who.model else []), "this evaluation", confirmed=self.asked.trust)
+        require_trust_in(pairs_of([who.model] if who.model else []), "this evaluation", confirmed=self.asked.live.trust)
         return who.name, self.answers(who, [p.instruction for p in prompts])
 
     def judge(self) -> Caller:
@@ -119,13 +119,13 @@ class Bench:
     def judging(self, max_tokens: int | None = None) -> Sampling:
         """How the judge's replies are drawn."""
         model = self.session.model("evaluator")
-        own = self.session.judging_temperature("evaluator", self.asked.repeats)
-        temperature = own if self.asked.judge_temperature is None else self.asked.judge_temperature
+        own = self.session.judging_temperature("evaluator", self.asked.judged.repeats)
+        temperature = own if self.asked.judged.judge_temperature is None else self.asked.judged.judge_temperature
         return self.judged_with(Sampling(temperature, model.top_p, max_tokens or model.max_answer_tokens))
 
     def judged_with(self, sampling: Sampling) -> Sampling:
         """The same, noted for the result."""
-        self.samplings["judge"] = _plain(sampling) | {"repeats": self.asked.repeats}
+        self.samplings["judge"] = _plain(sampling) | {"repeats": self.asked.judged.repeats}
         return sampling
 
     def verdicts(
@@ -143,11 +143,11 @@ class Bench:
     def _plan(self) -> judging.JudgePlan:
         plan = self.session.judge_plan("evaluator")
         drawn = replace(plan.sampling, temperature=self.judging().temperature)
-        template = self.asked.judge_prompt
+        template = self.asked.judged.judge_prompt
         return replace(
             plan,
             sampling=self.judged_with(drawn),
-            samples=self.asked.repeats,
+            samples=self.asked.judged.repeats,
             # What is missing is refused with the result, where the user may allow it.
             max_unscored=1.0,
             max_pairs=None,
@@ -157,7 +157,7 @@ class Bench:
 
     def pairwise_prompt(self) -> Path:
         """The file of the prompt by which pairs are judged."""
-        given = self.asked.judge_prompt or self.session.recipe.judge.template
+        given = self.asked.judged.judge_prompt or self.session.recipe.judge.template
         return Path(given) if given else shipped(SHIPPED[judging.form_of(self.session.judge_plan("evaluator"))])
 
     def stamp(
@@ -187,18 +187,18 @@ def shipped(prompt: str) -> Path:
 @contextmanager
 def open_bench(asked: Asked, *, judged: bool = True) -> Generator[Bench]:
     """The models named, with the ledger and the judge of the recipe named, or of the first model's run."""
-    recipe = load_recipe(asked.recipe, asked.sets) if asked.recipe else None
-    contenders = distinct([read_who(text, recipe, asked.key_env) for text in asked.models], asked.models)
+    recipe = load_recipe(asked.live.recipe, asked.live.sets) if asked.live.recipe else None
+    contenders = distinct([read_who(text, recipe, asked.live.key_env) for text in asked.models], asked.models)
     run = next((w.run for w in contenders if w.run is not None), None)
     if recipe is None and run is not None:
-        recipe = load_recipe(run.recipe_path, asked.sets)
-    judge = read_who(asked.judge, recipe, asked.judge_key_env).model if asked.judge else None
+        recipe = load_recipe(run.recipe_path, asked.live.sets)
+    judge = read_who(asked.judged.judge, recipe, asked.judged.judge_key_env).model if asked.judged.judge else None
     if judged and recipe is None and judge is None:
         raise RecipeError("say who judges with --judge, or give a --recipe with an evaluator")
-    used = _with_judge(recipe, judge, asked.sets)
+    used = _with_judge(recipe, judge, asked.live.sets)
     asking = [w.model for w in contenders if w.model] + ([used.models.resolved("evaluator")] if judged else [])
-    require_trust_in(pairs_of(asking), "this evaluation", confirmed=asked.trust)
-    root = run.root if run is not None and asked.recipe is None else Path(used.name)
+    require_trust_in(pairs_of(asking), "this evaluation", confirmed=asked.live.trust)
+    root = run.root if run is not None and asked.live.recipe is None else Path(used.name)
     with open_tools(used, root) as session:
         session.progress = TerminalProgress()
         yield Bench(session, asked, contenders, recipe)

@@ -10,34 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from tapir.cli.evaluate.options import (
-    AnswerTokens,
-    Asked,
-    Judge,
-    JudgeKeyEnv,
-    JudgePrompt,
-    JudgeTemperature,
-    KeyEnv,
-    Limit,
-    RecipeOf,
-    Repeats,
-    Sets,
-    Trust,
-    Write,
-)
-from tapir.cli.results import (
-    AllowMissing,
-    AsJson,
-    Finding,
-    Handover,
-    Out,
-    Require,
-    deliver,
-    interval,
-    spelled,
-    warnings_as_lines,
-    write_jsonl,
-)
+from tapir.cli.evaluate.options import Asked, Judged, Live
+from tapir.cli.results import Finding, Handover, deliver, interval, spelled, warnings_as_lines, write_jsonl
+from tapir.cli.unfolded import Without, unfolded
 from tapir.curriculum.comparison import Difference, corrected, paired_difference, sentence
 from tapir.errors import DataError, RecipeError
 from tapir.evaluation import mt_bench
@@ -55,7 +30,7 @@ Temperatures = Literal["paper", "category"]
 
 def register(app: typer.Typer) -> None:
     """Add this module's command."""
-    app.command("mt-bench")(mt_bench_command)
+    app.command("mt-bench")(unfolded(mt_bench_command))
 
 
 def mt_bench_command(
@@ -71,37 +46,21 @@ def mt_bench_command(
     against: Annotated[
         str | None, typer.Option(help="Compare every other model with this one, by name, on turn 1.")
     ] = None,
-    recipe: RecipeOf = None,
-    judge: Judge = None,
-    judge_prompt: JudgePrompt = None,
-    key_env: KeyEnv = None,
-    judge_key_env: JudgeKeyEnv = None,
-    max_answer_tokens: AnswerTokens = None,
-    repeats: Repeats = 1,
-    judge_temperature: JudgeTemperature = None,
-    limit: Limit = None,
-    sets: Sets = [],  # noqa: B006
-    trust: Trust = False,
-    write: Write = None,
-    as_json: AsJson = False,
-    allow_missing: AllowMissing = 0,
-    require: Require = None,
-    out: Out = None,
+    *,
+    live: Annotated[Live, Without("temperature")],
+    judged: Judged,
+    how: Handover,
 ) -> None:
     """MT-Bench: grades of every model in a file of stored judgments, or of models that answer and are graded live."""
-    how = Handover(as_json, allow_missing, require or (), out)
     if (judgments is None) == (not models):
         raise RecipeError("give --judgments to score a stored file, or --model and --questions to judge live")
     with warnings_as_lines():
-        asked = mt_bench.read_questions(questions)[:limit] if questions else []
+        asked = mt_bench.read_questions(questions)[: live.limit] if questions else []
         if judgments is not None:
-            found = _stored(judgments, questions, asked, judge, judge_prompt, against)
+            found = _stored(judgments, questions, asked, judged, against)
         else:
-            options = Asked(
-                models, recipe, judge, judge_prompt, key_env, judge_key_env, None, max_answer_tokens, repeats,
-                judge_temperature, limit, sets, trust,
-            )  # fmt: skip
-            found = _live(options, questions, asked, _turns(turns), _temperatures(temperatures), against, write)
+            options = Asked(models, live, judged)
+            found = _live(options, questions, asked, _turns(turns), _temperatures(temperatures), against)
     deliver(found, how)
 
 
@@ -116,26 +75,25 @@ def _temperatures(name: str) -> Temperatures:
 
 
 def _stored(
-    judgments: Path, path: Path | None, questions: Sequence[mt_bench.Question], judge: str | None,
-    judge_prompt: Path | None, against: str | None,
-) -> Finding:  # fmt: skip
+    judgments: Path, path: Path | None, questions: Sequence[mt_bench.Question], judged: Judged, against: str | None
+) -> Finding:
     rows = mt_bench.read_judgments(judgments)
-    found = mt_bench.score_judgments(rows, questions, judge=judge)
+    found = mt_bench.score_judgments(rows, questions, judge=judged.judge)
     inputs = {"judgments": judgments, "questions": path}
     source = stamp(
         "mt-bench", found.n, found.missing, (r.question_id for r in rows), inputs, judge=found.judge,
-        prompt=judge_prompt,
+        prompt=judged.judge_prompt,
     )  # fmt: skip
     return grades_finding(found, [rows], against, source)
 
 
 def _live(
     asked: Asked, path: Path | None, questions: Sequence[mt_bench.Question], turns: Turns, temperatures: Temperatures,
-    against: str | None, write: Path | None,
+    against: str | None,
 ) -> Finding:  # fmt: skip
     """Every model answers all questions; then the judge grades them all."""
     from tapir.cli.evaluate.live import STAGE, open_bench
-    from tapir.evaluation import mt_bench_live as live
+    from tapir.evaluation import mt_bench_live
 
     if not questions:
         raise RecipeError("say which questions with --questions (FastChat's question.jsonl)")
@@ -143,17 +101,18 @@ def _live(
         answers: list[ModelAnswer] = []
         for who in bench.contenders:
             if who.stored is not None:
-                answers += live.read_model_answers(who.stored, questions, who.name)
+                answers += mt_bench_live.read_model_answers(who.stored, questions, who.name)
                 bench.note_file(who)
                 continue
             caller, longest = bench.open(who), bench.sampling(who).max_tokens
             bench.samplings[who.name]["temperature"] = temperatures
-            answers += live.answer(
+            answers += mt_bench_live.answer(
                 questions, caller, name=who.name, temperatures=temperatures, turns=turns, max_tokens=longest,
                 stage=STAGE,
             )  # fmt: skip
-        how = live.Grading(bench.judging(live.GRADE_TOKENS), asked.repeats, template=asked.judge_prompt)
-        return graded(bench, "mt-bench", questions, answers, how, turns, against, write, {"questions": path})
+        drawn, judged = bench.judging(mt_bench_live.GRADE_TOKENS), asked.judged
+        how = mt_bench_live.Grading(drawn, judged.repeats, template=judged.judge_prompt)
+        return graded(bench, "mt-bench", questions, answers, how, turns, against, asked.live.write, {"questions": path})
 
 
 def graded(

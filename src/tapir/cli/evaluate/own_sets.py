@@ -10,36 +10,9 @@ import typer
 
 from tapir.cli.evaluate.live import open_bench
 from tapir.cli.evaluate.mt_bench import graded as graded_by
-from tapir.cli.evaluate.options import (
-    AnswerTokens,
-    Asked,
-    Judge,
-    JudgeKeyEnv,
-    JudgePrompt,
-    JudgeTemperature,
-    KeyEnv,
-    Limit,
-    Models,
-    Prompts,
-    RecipeOf,
-    Repeats,
-    Sets,
-    Temperature,
-    Trust,
-    Write,
-)
-from tapir.cli.results import (
-    AllowMissing,
-    AsJson,
-    Finding,
-    Handover,
-    Out,
-    Require,
-    deliver,
-    spelled,
-    warnings_as_lines,
-    write_jsonl,
-)
+from tapir.cli.evaluate.options import Asked, Judged, Live, Models, Prompts
+from tapir.cli.results import Finding, Handover, deliver, spelled, warnings_as_lines, write_jsonl
+from tapir.cli.unfolded import unfolded
 from tapir.curriculum.comparison import corrected, win_sentence
 from tapir.evaluation.mt_bench import Question
 from tapir.evaluation.mt_bench_live import GRADE_TOKENS, Grading, ModelAnswer
@@ -53,7 +26,7 @@ from tapir.store.tables import to_plain
 def register(app: typer.Typer) -> None:
     """Add this module's commands."""
     for command in (pairwise, graded):
-        app.command()(command)
+        app.command()(unfolded(command))
 
 
 def pairwise(
@@ -63,38 +36,18 @@ def pairwise(
         typer.Option(metavar="WHO", help="Compare with WHO; by default with the prompts' reference answers."),
     ] = None,
     prompts: Prompts = None,
-    recipe: RecipeOf = None,
-    judge: Judge = None,
-    judge_prompt: JudgePrompt = None,
-    key_env: KeyEnv = None,
-    judge_key_env: JudgeKeyEnv = None,
-    temperature: Temperature = None,
-    max_answer_tokens: AnswerTokens = None,
-    repeats: Repeats = 1,
-    judge_temperature: JudgeTemperature = None,
-    limit: Limit = None,
-    sets: Sets = [],  # noqa: B006
-    trust: Trust = False,
-    write: Write = None,
-    as_json: AsJson = False,
-    allow_missing: AllowMissing = 0,
-    require: Require = None,
-    out: Out = None,
+    *,
+    live: Live,
+    judged: Judged,
+    how: Handover,
 ) -> None:
     """Win rate against another model, round or reference answers, judged in both orders."""
-    how = Handover(as_json, allow_missing, require or (), out)
-    asked = Asked(
-        models, recipe, judge, judge_prompt, key_env, judge_key_env, temperature, max_answer_tokens, repeats,
-        judge_temperature, limit, sets, trust,
-    )  # fmt: skip
     with warnings_as_lines():
-        found, source = _compared(asked, prompts, against, write)
+        found, source = _compared(Asked(models, live, judged), prompts, against)
     deliver(pairs_finding(found, source), how)
 
 
-def _compared(
-    asked: Asked, path: Path | None, against: str | None, write: Path | None
-) -> tuple[list[PairScore], Provenance]:
+def _compared(asked: Asked, path: Path | None, against: str | None) -> tuple[list[PairScore], Provenance]:
     """Each model's answers first, then all verdicts: a local judge and a local student do not share the memory."""
     with open_bench(asked) as bench:
         prompts = bench.prompts(path)
@@ -102,8 +55,8 @@ def _compared(
         mine = {who.name: bench.answers(who, instructions) for who in bench.contenders}
         name, theirs = bench.others(against, prompts)
         verdicts = {who: bench.verdicts(who, prompts, answers, theirs) for who, answers in mine.items()}
-        if write is not None:
-            write_jsonl(write, (to_plain(v) for rows in verdicts.values() for v in rows))
+        if asked.live.write is not None:
+            write_jsonl(asked.live.write, (to_plain(v) for rows in verdicts.values() for v in rows))
         found = [score_pairs(rows, model=who, against=name, expected=len(prompts)) for who, rows in verdicts.items()]
         # One model's missing rows are not another's: the result is short of their sum.
         n, missing = (sum(getattr(s.win_rate, part) for s in found) for part in ("n", "missing"))
@@ -135,40 +88,22 @@ def graded(
     against: Annotated[
         str | None, typer.Option(help="Compare every other model with this one of them, by name.")
     ] = None,
-    recipe: RecipeOf = None,
-    judge: Judge = None,
-    judge_prompt: JudgePrompt = None,
-    key_env: KeyEnv = None,
-    judge_key_env: JudgeKeyEnv = None,
-    temperature: Temperature = None,
-    max_answer_tokens: AnswerTokens = None,
-    repeats: Repeats = 1,
-    judge_temperature: JudgeTemperature = None,
-    limit: Limit = None,
-    sets: Sets = [],  # noqa: B006
-    trust: Trust = False,
-    write: Write = None,
-    as_json: AsJson = False,
-    allow_missing: AllowMissing = 0,
-    require: Require = None,
-    out: Out = None,
+    *,
+    live: Live,
+    judged: Judged,
+    how: Handover,
 ) -> None:
     """Answers graded from 1 to 10, beside a reference answer where there is one."""
-    how = Handover(as_json, allow_missing, require or (), out)
-    asked = Asked(
-        models, recipe, judge, judge_prompt, key_env, judge_key_env, temperature, max_answer_tokens, repeats,
-        judge_temperature, limit, sets, trust,
-    )  # fmt: skip
-    with warnings_as_lines(), open_bench(asked) as bench:
+    with warnings_as_lines(), open_bench(Asked(models, live, judged)) as bench:
         given = bench.prompts(prompts)
         instructions = [p.instruction for p in given]
         answers: list[ModelAnswer] = []
         for who in bench.contenders:
             texts = bench.answers(who, instructions)
             answers += [ModelAnswer(i.id, who.name, (texts[i.id],) if i.id in texts else ()) for i in instructions]
-        grading = Grading(bench.judging(GRADE_TOKENS), repeats, references="given", template=judge_prompt)
+        grading = Grading(bench.judging(GRADE_TOKENS), judged.repeats, references="given", template=judged.judge_prompt)
         questions = [question(p) for p in given]
-        found = graded_by(bench, "graded", questions, answers, grading, 1, against, write, {"prompts": prompts})
+        found = graded_by(bench, "graded", questions, answers, grading, 1, against, live.write, {"prompts": prompts})
     deliver(found, how)
 
 

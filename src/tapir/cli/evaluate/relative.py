@@ -8,37 +8,9 @@ from typing import Annotated
 
 import typer
 
-from tapir.cli.evaluate.options import (
-    AnswerTokens,
-    Asked,
-    Judge,
-    JudgeKeyEnv,
-    JudgePrompt,
-    JudgeTemperature,
-    KeyEnv,
-    Limit,
-    Model,
-    Prompts,
-    RecipeOf,
-    Repeats,
-    Sets,
-    Temperature,
-    Trust,
-    Write,
-)
-from tapir.cli.results import (
-    AllowMissing,
-    AsJson,
-    Finding,
-    Handover,
-    Out,
-    Require,
-    deliver,
-    interval,
-    spelled,
-    warnings_as_lines,
-    write_jsonl,
-)
+from tapir.cli.evaluate.options import Asked, Judged, Live, Model, Prompts
+from tapir.cli.results import Finding, Handover, deliver, interval, spelled, warnings_as_lines, write_jsonl
+from tapir.cli.unfolded import unfolded
 from tapir.errors import DataError, RecipeError
 from tapir.evaluation import relative as relative_quality
 from tapir.evaluation.pairwise import repeats_json, repeats_sentence
@@ -50,7 +22,7 @@ LIVE_NOTE = "judged in both orders with this program's judge: comparable only wi
 
 def register(app: typer.Typer) -> None:
     """Add this module's command."""
-    app.command()(relative)
+    app.command()(unfolded(relative))
 
 
 def relative(
@@ -63,43 +35,23 @@ def relative(
     reference: Annotated[
         str | None, typer.Option(help="Live: WHO is the reference; by default the answers in the prompts' file.")
     ] = None,
-    recipe: RecipeOf = None,
-    judge: Judge = None,
-    judge_prompt: JudgePrompt = None,
-    key_env: KeyEnv = None,
-    judge_key_env: JudgeKeyEnv = None,
-    temperature: Temperature = None,
-    max_answer_tokens: AnswerTokens = None,
-    repeats: Repeats = 1,
-    judge_temperature: JudgeTemperature = None,
-    limit: Limit = None,
-    sets: Sets = [],  # noqa: B006
-    trust: Trust = False,
-    write: Write = None,
-    as_json: AsJson = False,
-    allow_missing: AllowMissing = 0,
-    require: Require = None,
-    out: Out = None,
+    *,
+    live: Live,
+    judged: Judged,
+    how: Handover,
 ) -> None:
     """Relative quality (Figure 4): of stored reviews, or by our own judging in both orders."""
-    how = Handover(as_json, allow_missing, require or (), out)
     with warnings_as_lines():
         if reviews is not None:
-            found = _stored(reviews, questions, model, judge, judge_prompt)
+            found = _stored(reviews, questions, model, judged)
         elif model is not None:
-            asked = Asked(
-                [model], recipe, judge, judge_prompt, key_env, judge_key_env, temperature, max_answer_tokens, repeats,
-                judge_temperature, limit, sets, trust,
-            )  # fmt: skip
-            found = _live(asked, prompts, reference, write)
+            found = _live(Asked([model], live, judged), prompts, reference)
         else:
             raise RecipeError("give --reviews to score a stored file, or --model (and --prompts) to judge live")
     deliver(found, how)
 
 
-def _stored(
-    reviews: Path, questions: Path | None, model: str | None, judge: str | None, judge_prompt: Path | None
-) -> Finding:
+def _stored(reviews: Path, questions: Path | None, model: str | None, judged: Judged) -> Finding:
     categories = _categories(questions) if questions else {}
     rows = relative_quality.read_reviews(reviews, categories)
     names = sorted({r.model for r in rows})
@@ -109,8 +61,8 @@ def _stored(
     found = relative_quality.score_reviews(chosen, expected=len(categories) or None)
     inputs = {"reviews": reviews, "questions": questions}
     source = stamp(
-        "relative", found.overall.n, found.missing, (r.question_id for r in chosen), inputs, judge=judge,
-        prompt=judge_prompt,
+        "relative", found.overall.n, found.missing, (r.question_id for r in chosen), inputs, judge=judged.judge,
+        prompt=judged.judge_prompt,
     )  # fmt: skip
     return _finding(found, [], source)
 
@@ -119,7 +71,7 @@ def _categories(path: Path) -> Mapping[str, str]:
     return {str(field(row, "question_id", path)): str(row.get("category", "all")) for row in read_rows(path)}
 
 
-def _live(asked: Asked, path: Path | None, reference: str | None, write: Path | None) -> Finding:
+def _live(asked: Asked, path: Path | None, reference: str | None) -> Finding:
     """Both sides' scores on every prompt, each the mean over both orders and all repeats."""
     from tapir.cli.evaluate.live import open_bench
 
@@ -131,8 +83,8 @@ def _live(asked: Asked, path: Path | None, reference: str | None, write: Path | 
         categories = {p.instruction.id: p.category for p in prompts}
         reviews = relative_quality.reviews_from_verdicts(verdicts, categories)
         found = relative_quality.score_reviews(reviews, expected=len(prompts))
-        if write is not None:
-            write_jsonl(write, (r.to_json() for r in reviews))
+        if asked.live.write is not None:
+            write_jsonl(asked.live.write, (r.to_json() for r in reviews))
         source = bench.stamp(
             "relative", found.overall.n, found.missing, categories, {"prompts": path}, bench.pairwise_prompt()
         )

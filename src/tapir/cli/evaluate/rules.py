@@ -9,31 +9,9 @@ from typing import Annotated
 
 import typer
 
-from tapir.cli.evaluate.options import (
-    AnswerTokens,
-    Asked,
-    KeyEnv,
-    Limit,
-    Rated,
-    RecipeOf,
-    Sets,
-    Temperature,
-    Trust,
-    Write,
-)
-from tapir.cli.results import (
-    AllowMissing,
-    AsJson,
-    Finding,
-    Handover,
-    Out,
-    Require,
-    deliver,
-    interval,
-    spelled,
-    warnings_as_lines,
-    write_jsonl,
-)
+from tapir.cli.evaluate.options import Asked, Live, Rated
+from tapir.cli.results import Finding, Handover, deliver, interval, spelled, warnings_as_lines, write_jsonl
+from tapir.cli.unfolded import unfolded
 from tapir.errors import RecipeError
 from tapir.evaluation import answers, instruction_following
 from tapir.evaluation.provenance import Provenance, stamp
@@ -42,37 +20,26 @@ from tapir.evaluation.provenance import Provenance, stamp
 def register(app: typer.Typer) -> None:
     """Add this module's commands."""
     for command in (following, exact):
-        app.command()(command)
+        app.command()(unfolded(command))
 
 
 def following(
     prompts: Annotated[Path, typer.Option(help="Prompts with `instruction_id_list` and `kwargs` (IFEval's form).")],
     responses: Annotated[Path | None, typer.Option(help="Stored: rows with `prompt` and `response`.")] = None,
     model: Rated = None,
-    recipe: RecipeOf = None,
-    key_env: KeyEnv = None,
-    temperature: Temperature = None,
-    max_answer_tokens: AnswerTokens = None,
-    limit: Limit = None,
-    sets: Sets = [],  # noqa: B006
-    trust: Trust = False,
-    write: Write = None,
-    as_json: AsJson = False,
-    allow_missing: AllowMissing = 0,
-    require: Require = None,
-    out: Out = None,
+    *,
+    live: Live,
+    how: Handover,
 ) -> None:
     """Verifiable instruction following: strict and loose accuracy, without a judge."""
-    how = Handover(as_json, allow_missing, require or (), out)
     with warnings_as_lines():
-        asked = instruction_following.read_prompts(prompts)[:limit]
+        asked = instruction_following.read_prompts(prompts)[: live.limit]
         texts, inputs = [p.text for p in asked], {"prompts": prompts, "responses": responses}
         if responses is not None:
             said, source = instruction_following.read_responses(responses), stamp("following", 0, 0, texts, inputs)
         else:
-            options = _asked(model, recipe, key_env, temperature, max_answer_tokens, limit, sets, trust)
-            said, source = _replies(options, "following", texts, inputs)
-            _keep(write, "prompt", said)
+            said, source = _replies(model, live, "following", texts, inputs)
+            _keep(live.write, "prompt", said)
         found = instruction_following.score_responses(asked, said)
     deliver(following_finding(found, replace(source, n=found.prompt_strict.n, missing=found.missing)), how)
 
@@ -96,30 +63,19 @@ def exact(
     problems: Annotated[Path, typer.Option(help="Rows with `question` and `answer` (GSM8K's form).")],
     replies: Annotated[Path | None, typer.Option(help="Stored: rows with `question` and `response`.")] = None,
     model: Rated = None,
-    recipe: RecipeOf = None,
-    key_env: KeyEnv = None,
-    temperature: Temperature = None,
-    max_answer_tokens: AnswerTokens = None,
-    limit: Limit = None,
-    sets: Sets = [],  # noqa: B006
-    trust: Trust = False,
-    write: Write = None,
-    as_json: AsJson = False,
-    allow_missing: AllowMissing = 0,
-    require: Require = None,
-    out: Out = None,
+    *,
+    live: Live,
+    how: Handover,
 ) -> None:
     """Exact-answer tasks: the share of replies that settle on the right answer."""
-    how = Handover(as_json, allow_missing, require or (), out)
     with warnings_as_lines():
-        asked = answers.read_problems(problems)[:limit]
+        asked = answers.read_problems(problems)[: live.limit]
         texts, inputs = [p.question for p in asked], {"problems": problems, "replies": replies}
         if replies is not None:
             said, source = answers.read_replies(replies), stamp("exact", 0, 0, texts, inputs)
         else:
-            options = _asked(model, recipe, key_env, temperature, max_answer_tokens, limit, sets, trust)
-            said, source = _replies(options, "exact", texts, inputs)
-            _keep(write, "question", said)
+            said, source = _replies(model, live, "exact", texts, inputs)
+            _keep(live.write, "question", said)
         found = answers.score_answers(asked, said)
     deliver(exact_finding(found, replace(source, n=found.accuracy.n, missing=found.missing)), how)
 
@@ -136,25 +92,16 @@ def exact_finding(found: answers.ExactScore, source: Provenance) -> Finding:
     return Finding(found.to_json(), [table], [said], source)
 
 
-def _asked(
-    model: str | None, recipe: str | None, key_env: str | None, temperature: float | None,
-    max_answer_tokens: int | None, limit: int | None, sets: Sequence[str], trust: bool,
-) -> Asked:  # fmt: skip
-    if model is None:
-        raise RecipeError("give a file of stored replies, or --model to fetch them live")
-    return Asked(
-        [model], recipe, None, None, key_env, None, temperature, max_answer_tokens, limit=limit, sets=sets, trust=trust
-    )
-
-
 def _replies(
-    asked: Asked, benchmark: str, texts: Sequence[str], inputs: dict[str, Path | None]
+    model: str | None, live: Live, benchmark: str, texts: Sequence[str], inputs: dict[str, Path | None]
 ) -> tuple[dict[str, str], Provenance]:
     """The model's replies by the prompt's text; one that failed is not there."""
     from tapir.cli.evaluate.live import open_bench
     from tapir.types import Instruction
 
-    with open_bench(asked, judged=False) as bench:
+    if model is None:
+        raise RecipeError("give a file of stored replies, or --model to fetch them live")
+    with open_bench(Asked([model], live), judged=False) as bench:
         instructions = [Instruction(text) for text in texts]
         found = bench.answers(bench.contenders[0], instructions)
         replies = {i.text: found[i.id] for i in instructions if i.id in found}

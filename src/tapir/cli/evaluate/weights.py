@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from tapir.cli.results import AllowMissing, AsJson, Finding, Handover, Out, Require, deliver, interval, spelled
+from tapir.cli.results import Finding, Handover, deliver, interval, spelled
+from tapir.cli.unfolded import Without, unfolded
 from tapir.curriculum import comparison
 from tapir.errors import DataError, RecipeError
 from tapir.evaluation import harness
@@ -32,7 +33,7 @@ Before = Annotated[str | None, typer.Option("--before", help="Compare with this 
 def register(app: typer.Typer) -> None:
     """Add this module's commands."""
     for command in (choice, fit):
-        app.command()(command)
+        app.command()(unfolded(command))
 
 
 def choice(
@@ -50,12 +51,10 @@ def choice(
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, …")] = "cpu",
     batch_size: Annotated[int, typer.Option(min=1)] = 8,
     allow_code: Annotated[bool, typer.Option("--allow-code", help="Let task files run their Python.")] = False,
-    as_json: AsJson = False,
-    require: Require = None,
-    out: Out = None,
+    *,
+    how: Annotated[Handover, Without("allow_missing")],
 ) -> None:
     """Multiple choice through lm-eval, and whether training did harm (appendix E)."""
-    how = Handover(as_json, 0, require or (), out)
     tasks = read_tasks(task or [], shots)
     # A result file that cannot be read must not wait for the evaluation.
     earlier = stored_scores(Path(before)) if before is not None and Path(before).is_file() else None
@@ -143,13 +142,10 @@ def fit(
     chat_template: Annotated[
         str | None, typer.Option(help="chatml, llama2, alpaca or a file; default: its own.")
     ] = None,
-    as_json: AsJson = False,
-    allow_missing: AllowMissing = 0,
-    require: Require = None,
-    out: Out = None,
+    *,
+    how: Handover,
 ) -> None:
     """Negative log-likelihood per token on the teacher's direct and on its enhanced held-out answers."""
-    how = Handover(as_json, allow_missing, require or (), out)
     if run is not None:
         instructions, answers = _of_run(run, instructions, answers)
     if instructions is None or (answers is None and enhanced is None):

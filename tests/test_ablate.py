@@ -171,6 +171,24 @@ def test_killed_it_goes_on_in_parallel_and_ends_with_the_same_values(whole: Path
         assert _rows(tmp_path / place) == _rows(whole / place)
 
 
+def test_a_wiped_folder_comes_back_from_the_store_and_no_arm_is_anothers(whole: Path, tmp_path: Path):
+    shutil.copytree(whole / "out/base", tmp_path / "out/base")
+    # Both forms have an arm in a folder `seed-1`; the second form trains longer.
+    settings = ["ablate.variants=[seed]", "ablate.forms=[rows, tokens]", f"store=file://{tmp_path}/store"]
+    folders = ablate(recipe_in(whole, *settings), tmp_path / "out")
+    assert [folder.name for folder in folders] == ["seed-1", "seed-1"]
+    before = [_rows(folder / "round_1/08_measured.parquet") for folder in folders]
+    assert not list((tmp_path / "store").rglob("round_1/*/model.safetensors"))
+    assert len(list((tmp_path / "store").rglob("*_student_0/model.safetensors"))) == 1
+
+    shutil.rmtree(tmp_path / "out")
+    heard = Heard()
+    again = ablate(recipe_in(whole, *settings, "ledger.replay=true"), tmp_path / "out", progress=heard)
+    assert heard.places == []
+    assert [_rows(folder / "round_1/08_measured.parquet") for folder in again] == before
+    assert [x.name for x in compare(tmp_path / "out", again).lines] == ["student_0", "seed", "student_0", "seed"]
+
+
 def _rows(path: Path) -> list[Any]:
     from tapir.evaluation.measured import Measured
 

@@ -312,15 +312,10 @@ class Session:
         """
         mark = fingerprint(place, version, settings, [s.fingerprint for s in after])
         step = self.run.step(place, mark)
-        fresh = step.state != "done" and not (self.store and self.store.load(step))
+        fresh = step.state != "done" and not self._taken_over(step)
         if fresh:
             step.clear()
-            lender = next((run for run in self.lenders if step.borrow(run)), None)
-            if lender is None:
-                self._perform(step, work, total)
-            else:
-                fresh = False
-                self._note_keys(step, (key for place, key in lender.calls_by_place() if place == step.place))
+            self._perform(step, work, total)
         if self.store:
             self.store.save(step)
         found = step.receipt()
@@ -329,6 +324,15 @@ class Session:
         if self.until is not None and step.stage == self.until:
             raise StoppedHere(place)
         return step
+
+    def _taken_over(self, step: Step) -> bool:
+        """Take a step from another run here, which costs nothing, or bring it from the store."""
+        step.clear()
+        lender = next((run for run in self.lenders if step.borrow(run)), None)
+        if lender is not None:
+            self._note_keys(step, (key for place, key in lender.calls_by_place() if place == step.place))
+            return True
+        return self.store is not None and self.store.load(step)
 
     def _note_keys(self, step: Step, keys: Iterable[str]) -> None:
         """Add the ledger keys that this step used to the run's list, instead of those of an earlier try."""
@@ -361,16 +365,18 @@ def open_session(
     source: str = "",
     lenders: tuple[RunDir, ...] = (),
     run_id: str = "",
+    stored_as: str = "",
 ) -> Generator[Session]:
     """A session that is the only writer of a run directory; its recipe and manifest are written there.
 
-    `run_id` lets several runs count against one budget; by default a run has its own.
+    `run_id` lets several runs count against one budget; by default a run has its own. `stored_as` is the run's place
+    in the recipe's store; by default its folder's name.
     """
     run = RunDir(root)
     with run.writing(), open_ledger(recipe) as ledger:
         live = ProgressFile(root)
         told = Noted(progress or Progress(), live)
-        store = RemoteStore(recipe.store, run.root.name) if recipe.store else None
+        store = RemoteStore(recipe.store, stored_as or root.absolute().name) if recipe.store else None
         own = run_id or run.identity()
         session = Session(recipe, run, ledger, told, until, run_id=own, store=store, lenders=lenders)
         text = yaml.safe_dump(recipe.model_dump(mode="json", exclude_defaults=True), sort_keys=False)

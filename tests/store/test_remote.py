@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import socket
@@ -14,7 +15,7 @@ import pytest
 from whole_run import finish, prepare, start, tables
 
 from tapir.store.remote import RemoteStore
-from tapir.store.rundir import Step
+from tapir.store.rundir import RunDir, Step, write_json
 from tapir.types import Receipt, Refinement
 
 KEYS = {"AWS_ACCESS_KEY_ID": "tester", "AWS_SECRET_ACCESS_KEY": "only-on-loopback", "AWS_DEFAULT_REGION": "us-east-1"}
@@ -140,6 +141,87 @@ def test_a_student_that_is_only_a_link_to_this_machine_stays_here(tmp_path: Path
     (step.folder / "student.json").write_text("{}")
     store.save(step)
     assert not store.load(_step(tmp_path / "b"))
+
+
+def _arm(folder: Path, name: str) -> tuple[RunDir, Step]:
+    run = RunDir(folder / "out" / name)
+    return run, Step(run.root, "round_0/05_answers", "mark")
+
+
+def test_a_step_taken_over_is_kept_once_and_found_by_way_of_its_owner(tmp_path: Path) -> None:
+    url, here, there = f"file://{tmp_path}/s", tmp_path / "here", tmp_path / "there"
+    base, owned = _arm(here, "base/recipe")
+    _write(owned)
+    RemoteStore(url, "out/base/recipe").save(owned)
+    first, borrowed = _arm(here, "rows/recipe/seed-1")
+    assert borrowed.borrow(base)
+    arm = RemoteStore(url, "out/rows/recipe/seed-1")
+    arm.save(borrowed)
+    # A third run that takes it over from the second one names the owner.
+    again = _arm(here, "tokens/seed-1")[1]
+    assert again.borrow(first)
+    other = RemoteStore(url, "out/tokens/seed-1")
+    other.save(again)
+    kept = [p.relative_to(tmp_path / "s/out") for p in (tmp_path / "s/out").rglob("*") if p.is_file()]
+    receipts = [f"{run}/round_0/05_answers.receipt.json" for run in ("rows/recipe/seed-1", "tokens/seed-1")]
+    assert sorted(str(p) for p in kept if p.parts[0] != "base") == receipts
+
+    for name, store in (("rows/recipe/seed-1", arm), ("tokens/seed-1", other)):
+        found = _arm(there, name)[1]
+        assert store.load(found)
+        assert list(found.read(Refinement)) == [Refinement("1", "a text")]
+        assert (found.folder / "weights").read_bytes() == b"\0" * 10
+
+
+def test_what_was_taken_over_is_copied_whole_where_its_owner_is_not_in_the_store(tmp_path: Path) -> None:
+    base, owned = _arm(tmp_path, "base/recipe")
+    _write(owned)
+    borrowed = _arm(tmp_path, "rows/recipe/seed-1")[1]
+    assert borrowed.borrow(base)
+    store = RemoteStore(f"file://{tmp_path}/s", "out/rows/recipe/seed-1")
+    store.save(borrowed)
+    assert store.load(_arm(tmp_path / "there", "rows/recipe/seed-1")[1])
+
+
+def test_a_step_whose_owner_was_done_anew_is_not_brought(tmp_path: Path) -> None:
+    url = f"file://{tmp_path}/s"
+    base, owned = _arm(tmp_path, "base/recipe")
+    _write(owned)
+    RemoteStore(url, "out/base/recipe").save(owned)
+    borrowed = _arm(tmp_path, "rows/recipe/seed-1")[1]
+    assert borrowed.borrow(base)
+    RemoteStore(url, "out/rows/recipe/seed-1").save(borrowed)
+    newer = Step(base.root, owned.place, "newer")
+    newer.clear()
+    _write(newer)
+    RemoteStore(url, "out/base/recipe").save(newer)
+    found = _arm(tmp_path / "there", "rows/recipe/seed-1")[1]
+    assert not RemoteStore(url, "out/rows/recipe/seed-1").load(found)
+    assert found.state == "missing"
+
+
+def test_a_receipt_that_points_out_of_the_store_is_not_followed(tmp_path: Path) -> None:
+    elsewhere = _step(tmp_path / "elsewhere")
+    _write(elsewhere)
+    RemoteStore(f"file://{tmp_path}", "secret").save(elsewhere)
+    store = RemoteStore(f"file://{tmp_path}/s", "run")
+    place = tmp_path / "s/run/round_0/05_answers.receipt.json"
+    place.parent.mkdir(parents=True)
+    place.write_text(json.dumps({"fingerprint": "mark", "shared_with": "../../secret"}))
+    assert not store.load(_step(tmp_path / "b"))
+
+
+def test_weights_that_were_deleted_once_measured_are_deleted_there_too(tmp_path: Path) -> None:
+    store, step = RemoteStore(f"file://{tmp_path}/s", "run"), _step(tmp_path / "a")
+    _write(step)
+    store.save(step)
+    write_json(step.receipt_path, {**(step.receipt() or {}), "weights_deleted": True})
+    shutil.rmtree(step.folder)
+    store.replace(step)
+    assert not list((tmp_path / "s").rglob("weights"))
+    found = _step(tmp_path / "b")
+    assert store.load(found)
+    assert found.state == "done"
 
 
 def test_a_run_goes_on_from_s3_on_a_fresh_machine_without_a_call(s3: str, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from tapir.evaluation.measured import Measured, measured
 from tapir.pipeline import Ground, lay_ground
 from tapir.progress import Progress
 from tapir.steps.common import answers_of, instructions_of
+from tapir.store.remote import RemoteStore
 from tapir.store.rundir import RunDir, Step, write_json
 from tapir.strategies import strategy
 from tapir.training.result import StepLog
@@ -104,7 +105,7 @@ def train_arm(arm: Arm, root: Path, progress: Progress | None = None) -> None:
         recipe, rows = session.recipe, _annotated(root, arm.cell)
     write_json(arm.folder(root) / NOTE, dict(note_of(arm, recipe, rows, number)))
     if not recipe.ablate.keep_students:
-        _delete_students(session.run)
+        _delete_students(session.run, session.store)
 
 
 def _measure(session: Session, number: int, ground: Ground, student: Step | None = None) -> Step:
@@ -150,7 +151,11 @@ def _session(
     manifests = [path for form in ("*/*", "*/*/*") for path in sorted(root.glob(f"{form}/manifest.json"))]
     lenders = tuple(RunDir(path.parent) for path in manifests if path.parent != folder)
     shown = _OnlyFresh(progress)
-    with open_session(recipe, folder, progress=shown, source=source, lenders=lenders, run_id=run_id) as session:
+    # Arms of different forms and settings have folders of one name; in a store each needs a place of its own.
+    place = f"{root.absolute().name}/{folder.relative_to(root).as_posix()}"
+    with open_session(
+        recipe, folder, progress=shown, source=source, lenders=lenders, run_id=run_id, stored_as=place
+    ) as session:
         yield session
 
 
@@ -186,10 +191,12 @@ class _OnlyFresh(Progress):
         self.inner.fetching(done_bytes, total_bytes, what)
 
 
-def _delete_students(run: RunDir) -> None:
-    """Remove an arm's trained weights; its receipts say so, and nobody borrows them."""
+def _delete_students(run: RunDir, store: RemoteStore | None) -> None:
+    """Remove an arm's trained weights, here and in the store; its receipts say so, and nobody borrows them."""
     for place, receipt in run.receipts().items():
         step = run.step(place, receipt["fingerprint"])
         if step.stage.startswith("student_") and not place.startswith("round_0/") and step.folder.exists():
             write_json(step.receipt_path, {**receipt, "weights_deleted": True})
             shutil.rmtree(step.folder)
+            if store is not None:
+                store.replace(step)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import posixpath
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ LINK = "student.json"
 
 
 class RemoteStore:
-    """The steps of one run under a URL."""
+    """The steps of one run under a URL; `run` is its place there: its name, or in an ablation `NAME/rows/…`."""
 
     def __init__(self, url: str, run: str) -> None:
         # Comes with every extra that can need it; the core does without.
@@ -35,20 +36,29 @@ class RemoteStore:
             raise MissingExtra(f"store: {error}; for s3 that is pip install 'tapir-distill[s3]'") from error
         except ValueError as error:
             raise DataError(f"store: {url!r} is not a URL that fsspec knows ({error})") from error
-        self._files, base = found
+        self._files, self._base = found
         self._failures = _failures()
-        self._url, self._root = url, f"{base}/{run}"
+        self._url, self._root = url, f"{self._base}/{run}"
 
     def save(self, step: Step) -> None:
         """Copy a finished step, unless the store holds it already."""
-        if not _travels(step) or self._fingerprint(step) == step.fingerprint:
-            return
+        held = self._receipt(self._root, step)
+        if _travels(step) and (held is None or held["fingerprint"] != step.fingerprint):
+            self.replace(step)
+
+    def replace(self, step: Step) -> None:
+        """Copy a finished step in place of whatever the store holds of it.
+
+        Of a step that was taken over from another run of the store only the receipt is copied, which names that run:
+        every arm of an ablation has the same student_0.
+        """
+        lent = self._lender(step, step.receipt()) is not None
         try:
-            for name in self._names(step):
+            for name in self._names(self._root, step):
                 self._files.rm_file(f"{self._root}/{name}")
             # What is not named last is not there: the receipt tells a reader that all the rest is.
-            for path in [*_files(step), step.receipt_path]:
-                target = self._remote(step, path)
+            for path in [*(() if lent else _files(step)), step.receipt_path]:
+                target = self._remote(self._root, step, path)
                 # Object stores have no folders and take this for nothing; other file systems need them.
                 self._files.makedirs(target.rpartition("/")[0], exist_ok=True)
                 self._files.put_file(str(path), target)
@@ -59,42 +69,64 @@ class RemoteStore:
 
     def load(self, step: Step) -> bool:
         """Bring a step that was finished elsewhere with this fingerprint; False if the store has none."""
-        if self._fingerprint(step) != step.fingerprint:
+        held = self._receipt(self._root, step)
+        if held is None or held["fingerprint"] != step.fingerprint:
             return False
+        home, names = self._root, self._names(self._root, step)
+        if len(names) == 1 and "shared_with" in held and "weights_deleted" not in held:
+            lender = self._lender(step, held)
+            if lender is None:
+                return False
+            home, names = lender, self._names(lender, step)
         step.clear()
-        names = sorted(self._names(step), key=lambda name: name.endswith(".receipt.json"))
         for name in names:
-            target = step.root / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-            try:
-                self._files.get_file(f"{self._root}/{name}", str(partial))
-            except self._failures as error:
-                partial.unlink(missing_ok=True)
-                raise DataError(f"store: {name} cannot be read from {self._url} ({error}); run again") from error
-            os.replace(partial, target)
+            if step.root / name != step.receipt_path:
+                self._fetch(f"{home}/{name}", step.root / name)
+        self._fetch(self._remote(self._root, step, step.receipt_path), step.receipt_path)
         return True
 
-    def _fingerprint(self, step: Step) -> str | None:
-        """The fingerprint in the store's receipt of this step."""
+    def _fetch(self, source: str, target: Path) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
         try:
-            raw: bytes = self._files.cat_file(self._remote(step, step.receipt_path))
+            self._files.get_file(source, str(partial))
+        except self._failures as error:
+            partial.unlink(missing_ok=True)
+            raise DataError(f"store: {source} cannot be read from {self._url} ({error}); run again") from error
+        os.replace(partial, target)
+
+    def _lender(self, step: Step, receipt: dict[str, Any] | None) -> str | None:
+        """The place of the run that a step was taken over from, where the store holds the step whole."""
+        if receipt is None or "shared_with" not in receipt:
+            return None
+        home = posixpath.normpath(f"{self._root}/{receipt['shared_with']}")
+        if not home.startswith(f"{self._base}/"):
+            return None
+        found = self._receipt(home, step)
+        if found is None or found["fingerprint"] != receipt["fingerprint"]:
+            return None
+        return None if {"shared_with", "weights_deleted"} & set(found) else home
+
+    def _receipt(self, home: str, step: Step) -> dict[str, Any] | None:
+        """The receipt that the store has of this step of the run at `home`."""
+        try:
+            raw: bytes = self._files.cat_file(self._remote(home, step, step.receipt_path))
         except FileNotFoundError:
             return None
         except self._failures as error:
             raise DataError(f"store: {self._url} cannot be reached ({error}); run again, or without store") from error
-        return json.loads(raw)["fingerprint"]
+        return json.loads(raw)
 
-    def _names(self, step: Step) -> list[str]:
-        """The step's files there, by their place under the run; the receipt first."""
+    def _names(self, home: str, step: Step) -> list[str]:
+        """The step's files of the run at `home`, by their place under the run; the receipt first."""
         folder, _, base = step.place.rpartition("/")
-        found: list[str] = self._files.find(f"{self._root}/{folder}")
-        names = [path[path.index(f"{self._root.strip('/')}/") + len(self._root.strip("/")) + 1 :] for path in found]
+        found: list[str] = self._files.find(f"{home}/{folder}")
+        names = [path[path.index(f"{home.strip('/')}/") + len(home.strip("/")) + 1 :] for path in found]
         own = [name for name in names if name.startswith((f"{folder}/{base}.", f"{folder}/{base}/"))]
         return sorted(own, key=lambda name: not name.endswith(".receipt.json"))
 
-    def _remote(self, step: Step, path: Path) -> str:
-        return f"{self._root}/{path.relative_to(step.root).as_posix()}"
+    def _remote(self, home: str, step: Step, path: Path) -> str:
+        return f"{home}/{path.relative_to(step.root).as_posix()}"
 
 
 def _failures() -> tuple[type[Exception], ...]:

@@ -112,8 +112,9 @@ class Step:
             # The lender, another process perhaps, is just deleting weights that it needs no more.
             self.clear()
             return False
-        source = os.path.relpath(lender.root, self.root)
-        write_json(self.receipt_path, {"shared_with": source, **receipt})
+        # Where the lender had it from somebody else, that one is named: by the way from here.
+        owner = os.path.normpath(lender.root / receipt.get("shared_with", "."))
+        write_json(self.receipt_path, {**receipt, "shared_with": os.path.relpath(owner, self.root)})
         return True
 
     def write(self, row_type: type[Row], rows: Iterable[Row], name: str | None = None) -> int:

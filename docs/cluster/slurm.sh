@@ -34,4 +34,5 @@ until ray status --address="$ip:$port" | grep -q "/$gpus.0 GPU"; do sleep 2; don
 
 # The batch script runs on the first node, so the ledger lies there and teacher calls leave from there.
 tapir run "$RECIPE" --out "$OUT" --trust \
-    --set executor=ray --set "ray.address=$ip:$port" --set ray.gpus=1 --set "ray.training_workers=$gpus"
+    --set executor=ray --set "ray.address=$ip:$port" --set ray.gpus=1 \
+    --set train.launcher=ray --set "ray.training_workers=$gpus"

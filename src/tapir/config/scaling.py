@@ -13,9 +13,10 @@ class RaySettings(Part):
     """A Ray cluster, and what one engine takes of it (`executor: ray`). Nothing here changes a row."""
 
     address: str | None = None
-    """`HOST:PORT` of a running cluster's head, or `auto` on one of its nodes; by default one is started here."""
+    """`HOST:PORT` of a running cluster's head, or `auto` on one of its nodes; by default that of RAY_ADDRESS, which
+    Ray's jobs have, or else one is started here."""
     actors: Positive | None = None
-    """Engines at work at once; by default as many as fit on the cluster's GPUs or cores."""
+    """At most so many engines at work at once; by default as many as fit on the cluster's nodes."""
     cpus: Annotated[float, Field(gt=0)] = 1
     """Cores reserved for each, and threads it computes with."""
     gpus: Annotated[float, Field(ge=0)] = 0

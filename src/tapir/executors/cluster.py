@@ -7,11 +7,16 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tapir.config import RaySettings
-from tapir.errors import EndpointError, MissingExtra, ModelError
+from tapir.errors import EndpointError, MissingExtra, ModelError, RecipeError
+
+KNOCK_S = 10.0
+"""Longest wait for the head to take a connection."""
 
 _started: set[str] = set()
 """Holds `here` once this process has joined a cluster that nobody else in it had."""
@@ -28,8 +33,10 @@ def connect(settings: RaySettings) -> Any:
     module: Any = ray
     if module.is_initialized():
         return module
+    # `ray job submit` names its cluster so; a second one beside it would have none of its GPUs.
+    address = settings.address or os.environ.get("RAY_ADDRESS")
     options: dict[str, Any] = {"logging_level": logging.WARNING, "log_to_driver": False}
-    if settings.address is None:
+    if address is None:
         options |= {
             "address": "local",
             "include_dashboard": False,
@@ -37,15 +44,39 @@ def connect(settings: RaySettings) -> Any:
             # Nothing of a cluster that serves this process alone need be reached from outside.
             "_node_ip_address": "127.0.0.1",
         }
+    else:
+        _knock(address)
     try:
-        module.init(**({"address": settings.address} | options))
+        module.init(**({"address": address} | options))
     except (ConnectionError, ValueError, RuntimeError) as error:
+        if address is None:
+            raise EndpointError(f"Ray cannot start here ({str(error).splitlines()[0]})") from error
+        if address == "auto":
+            raise EndpointError(
+                "ray.address: auto, but no Ray runs on this machine; start it with `ray start --head`, or leave "
+                "ray.address out for a cluster of this process alone"
+            ) from error
         raise EndpointError(
-            f"ray.address: no Ray cluster at {settings.address or 'this machine'} ({error}); `ray status` on its head "
-            "tells more"
+            f"ray.address: no Ray cluster at {address} ({str(error).splitlines()[0]}); `ray status` on its head tells "
+            "more"
         ) from error
     _started.add("here")
     return module
+
+
+def _knock(address: str) -> None:
+    """Refuse an address where nobody listens: Ray itself goes on trying for minutes, in the log's words."""
+    if address in ("auto", "local"):
+        return
+    host, _, port = address.rpartition(":")
+    if not host or "/" in host or not port.isdigit():
+        raise RecipeError(f"ray.address: {address!r} is neither HOST:PORT of a cluster's head nor auto")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_S).close()
+    except (OSError, OverflowError) as error:
+        raise EndpointError(
+            f"ray.address: nobody answers at {address} ({error}); `ray status` on the cluster's head names its address"
+        ) from error
 
 
 def disconnect() -> None:
@@ -58,17 +89,42 @@ def disconnect() -> None:
 
 
 def actors(ray: Any, settings: RaySettings) -> int:
-    """How many engines to start: as the recipe says, else what the cluster holds."""
-    if settings.actors is not None:
-        return settings.actors
-    has: dict[str, float] = ray.cluster_resources()
-    fitting = has.get("GPU", 0) / settings.gpus if settings.gpus else has.get("CPU", 1) / settings.cpus
-    if fitting < 1:
+    """How many engines to start: as many as the cluster holds, and not more than the recipe says."""
+    fitting = engines_that_fit(ray, settings)
+    if not fitting:
+        raise ModelError(f"{_holding(ray)}: no node has room for one engine with {_wanted(settings)}")
+    return fitting if settings.actors is None else min(settings.actors, fitting)
+
+
+def require_workers(ray: Any, settings: RaySettings) -> None:
+    """Refuse a training for which the cluster is too small: Ray would wait for more nodes without a word."""
+    fitting = engines_that_fit(ray, settings)
+    if fitting < settings.training_workers:
         raise ModelError(
-            f"the Ray cluster has {has.get('GPU', 0):g} GPUs and {has.get('CPU', 0):g} cores, too few for one engine "
-            f"with ray.gpus {settings.gpus:g} and ray.cpus {settings.cpus:g}; lower them or add a node"
+            f"{_holding(ray)}: ray.training_workers {settings.training_workers} with {_wanted(settings)}; {fitting} fit"
         )
-    return int(fitting)
+
+
+def engines_that_fit(ray: Any, settings: RaySettings) -> int:
+    """Processes with the recipe's cores and GPUs that the nodes have room for; none is spread over two nodes."""
+    return sum(_on_one(node["Resources"], settings) for node in ray.nodes() if node["Alive"])
+
+
+def _on_one(has: Mapping[str, float], settings: RaySettings) -> int:
+    rooms = [has.get("CPU", 0.0) / settings.cpus]
+    if settings.gpus:
+        rooms.append(has.get("GPU", 0.0) / settings.gpus)
+    return int(min(rooms) + 1e-9)
+
+
+def _holding(ray: Any) -> str:
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    gpus, cpus = (sum(has.get(kind, 0.0) for has in nodes) for kind in ("GPU", "CPU"))
+    return f"the Ray cluster is too small, with {gpus:g} GPUs and {cpus:g} cores on {len(nodes)} nodes"
+
+
+def _wanted(settings: RaySettings) -> str:
+    return f"ray.gpus {settings.gpus:g} and ray.cpus {settings.cpus:g} each; lower them or add nodes"
 
 
 def weights_here(folder: Path) -> Path:

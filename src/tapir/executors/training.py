@@ -14,14 +14,14 @@ from typing import Any
 
 from tapir.config import RaySettings
 from tapir.errors import ModelError
-from tapir.executors.cluster import connect
+from tapir.executors.cluster import connect, require_workers
 from tapir.training.launch import child_error, follow, main
 from tapir.training.result import Progress, read_log
 
 
 def run(folder: Path, log: Path, settings: RaySettings, progress: Progress | None) -> None:
     """Train the job in `folder`; its log is followed here."""
-    connect(settings)
+    require_workers(connect(settings), settings)
     from ray import train as ray_train
     from ray.train.torch import TorchConfig, TorchTrainer
 

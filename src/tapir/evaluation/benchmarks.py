@@ -40,6 +40,8 @@ class Benchmark:
     """Texts that must not be trained on, each an item of its own."""
     config: str | None = None
     revision: str | None = None
+    files: str | None = None
+    """The split's files, by a pattern, where the repository names no configurations."""
 
 
 @functools.cache
@@ -122,7 +124,10 @@ def _hub_rows(wanted: Benchmark) -> Iterator[dict[str, Any]]:
             every = wanted.config == EVERY_CONFIG
             configs = library.get_dataset_config_names(wanted.hub) if every else [wanted.config]
             for config in configs:
-                for row in library.load_dataset(wanted.hub, config, split=wanted.split, revision=wanted.revision):
+                files = None if wanted.files is None else {wanted.split: wanted.files}
+                for row in library.load_dataset(
+                    wanted.hub, config, data_files=files, split=wanted.split, revision=wanted.revision
+                ):
                     yield dict(row)
         except (OSError, ValueError, RuntimeError) as error:
             raise DataError(

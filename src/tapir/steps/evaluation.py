@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from tapir.curriculum.canary import canary_answers, canary_prompts
 from tapir.evaluation import heldout
@@ -54,10 +55,7 @@ def evaluate(
         if rescores:
             rows = rescore(session, number, again, instructions, own, teacher, receipt)
             step.write(Rescored, rows, "rescored")
-        fits: list[heldout.Fit] = []
-        if "held_out_fit" in kinds:
-            pairs = [(i, teacher[i.id].text) for i in instructions if i.id in teacher]
-            fits = heldout.fits(name, pairs, session.answer_nll(weights, pairs))
+        fits = _fits(session, weights, instructions, teacher, name) if "held_out_fit" in kinds else []
         step.write(heldout.Fit, fits, "fit")
         before = list(baseline.read(heldout.Fit, "fit")) if baseline else []
         results = heldout.results(
@@ -66,17 +64,31 @@ def evaluate(
         step.write(Result, results)
 
     place = f"round_{number}/{'09' if number == 0 else '06'}_evaluation"
-    measured = held_out_mark(e for e in recipe.evaluate if e.kind != "graded")
-    settings = [measured, *judge_mark(session, "evaluator"), recipe.judge.canary, recipe.seed,
-                model_mark(session, "student")]  # fmt: skip
-    if rescores:
-        selected = earlier(session, "round_0/07_hard").receipt() or {}
-        settings += [selected.get("fingerprint"), *judge_mark(session, "judge")]
     after = [held_out, student, *([baseline] if baseline else [])]
-    done = session.step(place, work, version=1, settings=settings, after=after)
+    done = session.step(place, work, version=1, settings=_settings(session), after=after)
     if curriculum is not None and recipe.difficulty.rescore == "move":
         curriculum.rescored.append(done)
     return done
+
+
+def _settings(session: Session) -> list[Any]:
+    """What decides the rows, beside the steps that are read."""
+    recipe = session.recipe
+    measured = held_out_mark(e for e in recipe.evaluate if e.kind != "graded")
+    found: list[Any] = [measured, *judge_mark(session, "evaluator"), recipe.judge.canary, recipe.seed,
+                        model_mark(session, "student")]  # fmt: skip
+    if recipe.difficulty.rescore != "off":
+        selected = earlier(session, "round_0/07_hard").receipt() or {}
+        found += [selected.get("fingerprint"), *judge_mark(session, "judge")]
+    return found
+
+
+def _fits(
+    session: Session, weights: Path, instructions: Sequence[Instruction], teacher: Mapping[str, Answer], name: str
+) -> list[heldout.Fit]:
+    """How well the student predicts the teacher's answers."""
+    pairs = [(i, teacher[i.id].text) for i in instructions if i.id in teacher]
+    return heldout.fits(name, pairs, session.answer_nll(weights, pairs))
 
 
 def _answer(

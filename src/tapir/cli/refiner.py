@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from tapir.cli.stage import open_stage
+from tapir.config import Recipe as RecipeSettings
 from tapir.errors import RecipeError
 from tapir.stages.distil_classifier import read_labelled
 from tapir.stages.distil_refiner import read_mark, trained_refiner
@@ -69,7 +70,7 @@ def evaluate(
 
 
 def _measured(folder: Path, recipe: str, sets: list[str], file: str | None = None) -> dict[str, Any]:
-    sets = [*sets, "models.refiner.kind=local", f"models.refiner.model={folder}"]
+    sets = [*sets, *_as_refiner(folder, load_recipe(recipe, sets))]
     if trained_refiner(load_recipe(recipe, sets).models.resolved("refiner")) is None:
         raise RecipeError(f"{folder}: not a trained refiner; `tapir refiner train` makes one")
     if not read_mark(folder)["held_out"] and file is None:
@@ -79,6 +80,14 @@ def _measured(folder: Path, recipe: str, sets: list[str], file: str | None = Non
             file, session.taxonomy, receipt=Receipt("refiner")
         )  # fmt: skip
         return steps.measure_refiner(session, held_out)
+
+
+def _as_refiner(folder: Path, recipe: RecipeSettings) -> list[str]:
+    """Overrides that make it the recipe's refiner: with the settings of a local one, or in place of another kind."""
+    given = recipe.models.refiner
+    if given.kind == "local" and given.same_as is None:
+        return [f"models.refiner.model={json.dumps(str(folder))}"]
+    return [f"models.refiner={json.dumps({'kind': 'local', 'model': str(folder)})}"]
 
 
 def _print_measured(found: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ from tapir.stages.rescore import Rescored
 from tapir.store.rundir import RunDir, Step, write_json, write_text
 from tapir.tasks import load_taxonomy
 from tapir.training.result import StepLog, write_log
-from tapir.types import Answer, Difficulty, Example, Instruction, Message, Receipt, Rejection, Result, Verdict
+from tapir.types import Answer, Difficulty, Dropped, Example, Instruction, Message, Receipt, Rejection, Result, Verdict
 
 TASKS = load_taxonomy().names
 DELTA = 2.0
@@ -79,7 +79,7 @@ class Invented:
             )
             for n in range(self.held_out)
         ]
-        self._step("round_0/01_seeds", lambda s, r: self._hand_on(s, r, self.pool, exact_duplicate=7, contaminated=2))
+        self._step("round_0/01_seeds", self._gather)
         self._step("round_0/02_classified", lambda s, r: self._hand_on(s, r, self.pool))
         self._step("round_0/03_teacher_answers", lambda s, r: self._hand_on(s, r, self._answers(self.pool, "teacher")))
         self._step("round_0/04_student_0", lambda s, r: self._train(s, r, self.seeds))
@@ -114,6 +114,16 @@ class Invented:
         receipt.rows_out = len(rows)
         receipt.rows_in = len(rows) + sum(dropped.values())
         receipt.dropped = Counter(dropped)
+
+    def _gather(self, step: Step, receipt: Receipt) -> None:
+        """Seven rows say what the first one says; two repeat an evaluation item; one was not even JSON."""
+        first = self.pool[0]
+        rows = [Dropped("exact_duplicate", first.text, first.id, f"pool.jsonl:{n}", first.id) for n in range(2, 9)]
+        rows += [Dropped("contaminated", f"Item {n} {self.words}", "c" * 15 + str(n), f"pool.jsonl:{n}", f"gsm8k/{n}")
+                 for n in (9, 10)]  # fmt: skip
+        rows.append(Dropped("broken_json", "", where="pool.jsonl:11"))
+        step.write(Dropped, rows, "dropped")
+        self._hand_on(step, receipt, self.pool, **Counter(r.reason for r in rows))
 
     def _answers(self, rows: list[Instruction], author: str) -> list[Answer]:
         return [

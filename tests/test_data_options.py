@@ -14,7 +14,7 @@ from tapir import pipeline
 from tapir.curriculum.difficulty import difficulties
 from tapir.store.rundir import RunDir
 from tapir.store.tables import read_rows
-from tapir.types import Answer, Difficulty, Example, Instruction, Verdict
+from tapir.types import Answer, Difficulty, Dropped, Example, Instruction, Verdict
 
 TYPES = {"Math": "numbers", "Writing": "words", "Chores": "words", "Others": "other"}
 TAXONOMY = [
@@ -76,6 +76,10 @@ def test_a_seed_that_a_benchmark_holds_is_gone_and_kept_for_review(run: RunDir):
     assert receipt["dropped"]["contaminated"] == 1
     assert (match["evaluation_set"], match["part"], match["allow"]) == ("gsm8k", "instruction", False)
     assert match["instruction_id"] not in {i.id for i in rows(run, "round_0/02_classified", Instruction)}
+    (told,) = (d for d in rows(run, "round_0/01_seeds", Dropped, "dropped") if d.reason == "contaminated")
+    assert (told.instruction_id, told.repeats) == (match["instruction_id"], f"gsm8k/{match['item_id']}")
+    assert told.text == match["text"]
+    assert told.where.partition(":")[2].isdigit()
 
 
 @pytest.mark.parametrize("number", [1, 2])

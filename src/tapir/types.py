@@ -167,6 +167,35 @@ class Rejection:
     detail: str = ""
 
 
+MOST_DROPPED_CHARS = 500
+"""Of a dropped text: enough to recognise it by, and little beside the pool."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A row that a step did not hand on, kept so that a person can look at the reason."""
+
+    reason: str
+    text: str
+    instruction_id: str = ""
+    """Empty for a row that could not be read as an instruction."""
+    where: str = ""
+    """Where it stood in the source, as `file:line`."""
+    repeats: str = ""
+    """The id of the instruction, or the evaluation item, that it repeats."""
+
+    def __post_init__(self) -> None:
+        if len(self.text) > MOST_DROPPED_CHARS:
+            object.__setattr__(self, "text", self.text[: MOST_DROPPED_CHARS - 1] + "…")
+
+
+KeepDropped = Callable[[Dropped], object]
+
+
+def forget(row: Dropped) -> None:
+    """For whoever keeps no dropped rows."""
+
+
 @dataclass(frozen=True, slots=True)
 class Result:
     """One number of an evaluation with its 95 % interval."""

@@ -10,7 +10,7 @@ import pytest
 from tapir.cli.show import show
 from tapir.errors import DataError
 from tapir.store.tables import write_rows
-from tapir.types import Answer, Difficulty, Instruction, Verdict
+from tapir.types import Answer, Difficulty, Dropped, Instruction, Verdict
 
 ROWS = [Difficulty(f"id{n}", float(n)) for n in range(5)]
 ASKED = [
@@ -44,6 +44,21 @@ def test_a_kind_that_is_no_mfd_is_not_shown_as_one(run: Path, capsys: pytest.Cap
     write_rows(run / "round_0/07_hard.all.parquet", Difficulty, [Difficulty("id1", 0.7, "ifd", votes=0)])
     show(f"{run}/round_0/02_classified.parquet", where="id = 'id1'", as_json=True)
     assert rows(capsys)[0]["mfd"] is None
+
+
+def test_dropped_rows_are_told_by_reason(run: Path, capsys: pytest.CaptureFixture[str]):
+    again = Dropped("near_duplicate", "Question 1, again", "id9", "pool.jsonl:12", "id1")
+    write_rows(run / "round_0/01_seeds.dropped.parquet", Dropped, [again, Dropped("broken_json", "")])
+    show(f"{run}/round_0/01_seeds", dropped=True, where="reason = 'near_duplicate'", as_json=True)
+    (row,) = rows(capsys)
+    assert (row["text"], row["where"], row["repeats"]) == ("Question 1, again", "pool.jsonl:12", "id1")
+    show("id9", run=run)
+    assert "near_duplicate" in capsys.readouterr().out
+
+
+def test_a_step_that_kept_no_dropped_rows_says_so(run: Path):
+    with pytest.raises(DataError, match=r"07_hard.dropped.parquet: this step keeps no table of dropped rows"):
+        show(f"{run}/round_0/07_hard.parquet", dropped=True)
 
 
 def test_columns_are_chosen_and_sorted_by_several(run: Path, capsys: pytest.CaptureFixture[str]):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tapir.config import Seeds
 from tapir.errors import DataError
-from tapir.stages.seeds import load_pool
-from tapir.types import Receipt
+from tapir.stages.seeds import contaminated, load_pool, read_source, without_near_duplicates
+from tapir.types import MOST_DROPPED_CHARS, Dropped, Receipt
 
 GOOD = '{"instruction": "Name a river.", "output": "The Elbe."}\n'
 
@@ -47,3 +49,39 @@ def test_a_file_that_is_not_there_and_an_unknown_ending_say_what_to_do(tmp_path:
     (tmp_path / "pool.xml").write_text("<a/>", encoding="utf-8")
     with pytest.raises(DataError, match=r"cannot read \.xml; use"):
         load(tmp_path / "pool.xml")
+
+
+def test_what_is_dropped_is_told_with_its_text_its_place_and_what_it_repeats(tmp_path: Path):
+    near = "Name a river that flows through the old city of Prague."
+    rows = [GOOD.strip(), GOOD.strip(), "{broken", '{"instruction": 7, "output": "x"}']
+    rows += [f'{{"instruction": "{text}"}}' for text in (near, f"{near} Please.", "gsm8k item")]
+    (tmp_path / "pool.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    told: list[Dropped] = []
+    receipt = Receipt("seeds")
+    settings = Seeds(source=str(tmp_path / "pool.jsonl"))
+    pool = load_pool(settings, seed=1, receipt=receipt, dropped=told.append)
+    river, prague, longer, item = pool.instructions
+    kept = without_near_duplicates(pool, receipt, told.append)
+    assert kept == [river, prague, item]
+    told += contaminated(pool, {item.id: "gsm8k/7"})
+    assert told == [
+        Dropped("exact_duplicate", "Name a river.", river.id, "pool.jsonl:2", river.id),
+        Dropped("broken_json", "", "", "pool.jsonl:3"),
+        Dropped("not_a_string", '{"instruction": 7, "output": "x"}', "", "pool.jsonl:4"),
+        Dropped("near_duplicate", f"{near} Please.", longer.id, "pool.jsonl:6", prague.id),
+        Dropped("contaminated", "gsm8k item", item.id, "pool.jsonl:7", "gsm8k/7"),
+    ]
+    assert receipt.dropped.total() == 4  # contamination is counted by the stage that looks for it
+
+
+def test_a_dropped_text_is_kept_as_far_as_one_needs_to_know_it():
+    row = Dropped("too_long", "x" * 100_000)
+    assert len(row.text) == MOST_DROPPED_CHARS
+    assert row.text.endswith("x…")
+
+
+def test_rows_of_a_large_parquet_file_are_numbered_through(tmp_path: Path):
+    table = pa.table({"instruction": [f"Question {n}" for n in range(70_000)]})
+    pq.write_table(table, tmp_path / "pool.parquet")
+    places = [where for where, _ in read_source(Seeds(source=str(tmp_path / "pool.parquet")))]
+    assert places[-1] == "pool.parquet:70000"

@@ -14,7 +14,7 @@ from invented import Invented
 from tapir.store.progress import ProgressFile
 from tapir.store.rundir import RunDir
 from tapir.studio.serving import serving
-from tapir.types import Instruction
+from tapir.types import Dropped, Instruction, Receipt
 
 ATTACKS = (
     "<script>alert(1)</script><img src=x onerror=alert(2)>[click](javascript:alert(3))"
@@ -104,6 +104,58 @@ def test_dropped_rows_are_listed_by_reason(reader, finished_run: RunDir):
     for reason, count in dropped.items():
         text = reader.page(f"/run/run/rows?stage=round_0/07_hard&dropped={reason}")
         assert f"{count:,} rows dropped by" in text, reason
+
+
+@pytest.mark.parametrize(("reason", "count"), [("exact_duplicate", 7), ("contaminated", 2), ("broken_json", 1)])
+def test_seeds_dropped_before_they_were_written_are_listed_with_place_and_reason(reader, reason: str, count: int):
+    text = reader.page(f"/run/run/rows?stage=round_0/01_seeds&dropped={reason}")
+    assert f"{count} row{'s' if count > 1 else ''} dropped by" in text
+    assert text.count("pool.jsonl:") == count
+    assert "dropped before they were written" not in text
+
+
+def test_what_a_dropped_seed_repeats_is_a_link_where_it_has_a_page(reader, finished_run: RunDir):
+    kept = first_id(finished_run)
+    text = reader.page("/run/run/rows?stage=round_0/01_seeds&dropped=exact_duplicate")
+    assert text.count(f'<a href="/run/run/instruction/{kept}">{kept}</a>') == 7
+    assert "<td>gsm8k/9</td>" in reader.page("/run/run/rows?stage=round_0/01_seeds&dropped=contaminated")
+    assert "(unreadable)</bdi></th>" in reader.page("/run/run/rows?stage=round_0/01_seeds&dropped=broken_json")
+
+
+def test_a_search_and_a_sort_work_on_dropped_seeds_too(reader):
+    text = reader.page("/run/run/rows?stage=round_0/01_seeds&dropped=contaminated&q=item+10&sort=-mfd")
+    assert "1 row dropped by" in text
+    assert "pool.jsonl:10" in text
+
+
+def test_a_dropped_seed_has_a_page_that_says_why(reader):
+    text = reader.page(f"/run/run/instruction/{'c' * 15}9")
+    assert "Dropped by round 0 · seeds" in text
+    assert "it is part of the evaluation data; it stood at pool.jsonl:9; it repeats gsm8k/9." in text
+    assert "Item 9" in text
+
+
+def test_rejected_grown_instructions_are_listed_by_reason(reader):
+    text = reader.page("/run/run/rows?stage=round_1/01_expanded&dropped=near_duplicate")
+    assert "1 row dropped by" in text
+
+
+def test_dropped_teacher_answers_are_told_apart_by_reason(invent, tmp_path: Path):
+    run = invent(seeds=40, held_out=12, rounds=1, until="teacher_answers")
+    dropped = [Dropped("truncated", "And so on and", "a" * 16), Dropped("teacher_wrong", "41", first_id(run))]
+    run.step("round_0/03_teacher_answers", "").write(Dropped, dropped, "dropped")
+    receipt = Receipt("teacher_answers", rows_in=42, rows_out=40, dropped=Counter(truncated=1, teacher_wrong=1))
+    run.step("round_0/03_teacher_answers", "x").finish(receipt)
+    with serving(tmp_path) as url:
+        asker = Asker(url)
+        text = asker.page("/run/run/rows?stage=round_0/03_teacher_answers&dropped=teacher_wrong")
+        assert "1 row dropped by" in text
+        assert "Question 0" in text
+        own = asker.page(f"/run/run/instruction/{first_id(run)}")
+        assert (
+            "the teacher&#x27;s answer fails the instruction&#x27;s own check" in own or "fails the instruction" in own
+        )
+        assert "41" in own
 
 
 def test_moving_delta_says_what_each_task_keeps(reader):

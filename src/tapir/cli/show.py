@@ -41,12 +41,13 @@ def show(
     columns: Annotated[str | None, typer.Option(help="Only these columns, with commas.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most this many rows.")] = 20,
     long: Annotated[bool, typer.Option("--long", help="A line a field, with more of the texts.")] = False,
+    dropped: Annotated[bool, typer.Option("--dropped", help="What the table's step dropped, and why.")] = False,
     sample: Annotated[int | None, typer.Option(min=1, help="This many rows at random instead.")] = None,
     seed: Annotated[int, typer.Option(help="With --sample: the same seed takes the same rows.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """Print rows of a table, or everything that happened to one instruction."""
-    path = _table(what)
+    path = _dropped(what) if dropped else _table(what)
     if path is None:
         _print_life(what, run, as_json=as_json)
         return
@@ -70,6 +71,16 @@ def _table(what: str) -> Path | None:
     if parquet.exists():
         return parquet
     return path if path.suffix or path.exists() else None
+
+
+def _dropped(what: str) -> Path:
+    """The table of rows that a step did not hand on; rejected grown rows have columns of their own."""
+    base = what.removesuffix(".parquet")
+    paths = [Path(f"{base}.{name}.parquet") for name in ("dropped", "rejected")]
+    found = next((path for path in paths if path.exists()), None)
+    if found is None:
+        raise DataError(f"{paths[0]}: this step keeps no table of dropped rows; its receipt counts them by reason")
+    return found
 
 
 def _print_fields(rows: list[dict[str, Any]]) -> None:

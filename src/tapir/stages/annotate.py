@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from tapir.models.calls import Asks, Coming, Reply, Request, Sampling
 from tapir.parts import parts
-from tapir.types import Answer, Instruction, Passes, Receipt
+from tapir.types import Answer, Dropped, Instruction, KeepDropped, Passes, Receipt, forget
 
 
 def requests_for(instructions: Sequence[Instruction], sampling: Sampling, *, sample: int = 0) -> Coming:
@@ -57,17 +57,24 @@ def answer_as_teacher(
     passes: Passes,
     receipt: Receipt,
     keep_wrong: bool = False,
+    dropped: KeepDropped = forget,
 ) -> Iterator[Answer]:
     """The teacher's direct answers; a wrong one is asked once more, then dropped as `teacher_wrong`.
 
     With `keep_wrong` (held-out sets, which nobody trains on) the answer stays as it is.
     """
     for part in parts(instructions):
-        yield from _answered(part, teacher, sampling, passes, receipt, keep_wrong)
+        yield from _answered(part, teacher, sampling, passes, receipt, keep_wrong, dropped)
 
 
 def _answered(
-    part: list[Instruction], teacher: Asks, sampling: Sampling, passes: Passes, receipt: Receipt, keep_wrong: bool
+    part: list[Instruction],
+    teacher: Asks,
+    sampling: Sampling,
+    passes: Passes,
+    receipt: Receipt,
+    keep_wrong: bool,
+    dropped: KeepDropped,
 ) -> Iterator[Answer]:
     again: list[Instruction] = []
     for instruction, (_, reply) in zip(
@@ -76,6 +83,7 @@ def _answered(
         receipt.rows_in += 1
         if reply.problem:
             receipt.drop(reply.problem)
+            dropped(Dropped(reply.problem, reply.text, instruction.id))
         elif not keep_wrong and passes(instruction, reply.text) is False:
             again.append(instruction)
         else:
@@ -87,13 +95,19 @@ def _answered(
     ):
         if reply.problem or passes(instruction, reply.text) is False:
             receipt.drop(reply.problem or "teacher_wrong")
+            dropped(Dropped(reply.problem or "teacher_wrong", reply.text, instruction.id))
         else:
             receipt.rows_out += 1
             yield answer_of(reply, instruction.id, "teacher")
 
 
 def keep_answers(
-    instructions: Iterable[Instruction], given: Mapping[str, Answer], *, passes: Passes, receipt: Receipt
+    instructions: Iterable[Instruction],
+    given: Mapping[str, Answer],
+    *,
+    passes: Passes,
+    receipt: Receipt,
+    dropped: KeepDropped = forget,
 ) -> Iterator[Answer]:
     """The answers that came with the pool; an instruction without one, or with a wrong one, is dropped."""
     for instruction in instructions:
@@ -101,8 +115,10 @@ def keep_answers(
         answer = given.get(instruction.id)
         if answer is None:
             receipt.drop("no_answer")
+            dropped(Dropped("no_answer", "", instruction.id))
         elif passes(instruction, answer.text) is False:
             receipt.drop("teacher_wrong")
+            dropped(Dropped("teacher_wrong", answer.text, instruction.id))
         else:
             receipt.rows_out += 1
             yield replace(answer, author="teacher")

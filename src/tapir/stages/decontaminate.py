@@ -15,7 +15,7 @@ from typing import Any, Literal
 from tapir.curriculum.contamination import ContaminationIndex
 from tapir.errors import DataError
 from tapir.store.tables import read_plain
-from tapir.types import Answer, Instruction, Receipt
+from tapir.types import Answer, Dropped, Instruction, KeepDropped, Receipt, forget
 
 Part = Literal["instruction", "answer"]
 REVIEW_ENDINGS = (".jsonl", ".parquet", ".csv")
@@ -41,6 +41,10 @@ class Contaminated:
     item_text: str
     allow: bool = False
     """Set by a person: this match is fine (`decontaminate.allow`)."""
+
+    @property
+    def item(self) -> str:
+        return f"{self.evaluation_set}/{self.item_id}"
 
 
 def matches(row_id: str, part: Part, text: str, index: ContaminationIndex) -> list[Contaminated]:
@@ -80,7 +84,11 @@ def without_contamination(
 
 
 def without_contaminated_answers(
-    answers: Iterable[Answer], index: ContaminationIndex, found: list[Contaminated], receipt: Receipt
+    answers: Iterable[Answer],
+    index: ContaminationIndex,
+    found: list[Contaminated],
+    receipt: Receipt,
+    dropped: KeepDropped = forget,
 ) -> Iterator[Answer]:
     """Answers that repeat no evaluation text; the others are taken back from the receipt and added to `found`."""
     for answer in answers:
@@ -89,6 +97,7 @@ def without_contaminated_answers(
         if hits:
             receipt.rows_out -= 1
             receipt.drop("contaminated")
+            dropped(Dropped("contaminated", answer.text, answer.instruction_id, repeats=hits[0].item))
         else:
             yield answer
 

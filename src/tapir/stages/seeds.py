@@ -1,6 +1,7 @@
 """Reading a seed pool: any of the public forms into `Instruction` rows, bad rows counted by reason.
 
-An unreadable file is one clear error; a bad row costs that row, and where it stood is kept (`problems`).
+An unreadable file is one clear error; a bad row costs that row. Whoever wants to show what was dropped is handed each
+such row at once (`dropped`), so that a pool of which little is left does not lie in memory twice.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -23,7 +24,17 @@ from tapir.curriculum.dedup import near_duplicate_index, near_duplicates
 from tapir.curriculum.words import words
 from tapir.errors import DataError, MissingExtra
 from tapir.evaluation.benchmarks import benchmark_names, files_among, load_benchmark
-from tapir.types import Instruction, Message, Receipt, canonical_json, content_id
+from tapir.types import (
+    MOST_DROPPED_CHARS,
+    Dropped,
+    Instruction,
+    KeepDropped,
+    Message,
+    Receipt,
+    canonical_json,
+    content_id,
+    forget,
+)
 
 Form = Literal["alpaca", "messages", "sharegpt", "columns"]
 Located = tuple[str, Any]
@@ -41,9 +52,13 @@ class Pool:
     instructions: list[Instruction] = field(default_factory=lambda: list[Instruction]())
     answers: dict[str, str] = field(default_factory=lambda: dict[str, str]())
     problems: list[tuple[str, str]] = field(default_factory=lambda: list[tuple[str, str]]())
+    where: list[str] = field(default_factory=lambda: list[str]())
+    """Where each instruction stood, in their order."""
 
 
-def load_pool(settings: Seeds, *, seed: int, receipt: Receipt, split: str = "pool") -> Pool:
+def load_pool(
+    settings: Seeds, *, seed: int, receipt: Receipt, split: str = "pool", dropped: KeepDropped = forget
+) -> Pool:
     """The instructions of a source, exact duplicates removed, a random subset if one is asked for."""
     pool, seen = Pool(), set[str]()
     rows = list(read_source(settings, split))
@@ -52,12 +67,14 @@ def load_pool(settings: Seeds, *, seed: int, receipt: Receipt, split: str = "poo
         rows = [row for number, row in enumerate(rows) if number in kept]
     form = form_of(settings, rows)
     for where, row in rows:
-        for instruction, answer in _instructions(where, row, form, settings, pool, receipt):
+        for instruction, answer in _instructions(where, row, form, settings, pool, receipt, dropped):
             if instruction.id in seen:
                 receipt.drop("exact_duplicate")
+                dropped(Dropped("exact_duplicate", instruction.text, instruction.id, where, repeats=instruction.id))
                 continue
             seen.add(instruction.id)
             pool.instructions.append(instruction)
+            pool.where.append(where)
             if answer:
                 pool.answers[instruction.id] = answer
     if not pool.instructions:
@@ -68,7 +85,7 @@ def load_pool(settings: Seeds, *, seed: int, receipt: Receipt, split: str = "poo
 
 
 def _instructions(
-    where: str, row: Any, form: Form, settings: Seeds, pool: Pool, receipt: Receipt
+    where: str, row: Any, form: Form, settings: Seeds, pool: Pool, receipt: Receipt, dropped: KeepDropped
 ) -> Iterator[tuple[Instruction, str | None]]:
     receipt.rows_in += 1
     if not isinstance(row, dict):
@@ -81,8 +98,17 @@ def _instructions(
     if problem:
         receipt.drop(problem)
         pool.problems.append((where, problem))
+        dropped(Dropped(problem, said_by(row), where=where))
     receipt.made += max(0, len(found) - 1)
     yield from found
+
+
+def said_by(row: Any) -> str:
+    """The beginning of a bad row as plain text; empty where its line was not even JSON."""
+    if not isinstance(row, dict):
+        return ""
+    short = {k: v[:MOST_DROPPED_CHARS] if isinstance(v, str) else v for k, v in cast("dict[str, Any]", row).items()}
+    return json.dumps(short, ensure_ascii=False, default=str)
 
 
 def read_source(settings: Seeds, split: str = "pool") -> Iterator[Located]:
@@ -171,9 +197,11 @@ def _parquet(path: Path) -> Iterator[Located]:
         table = pq.ParquetFile(path)
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(f"{path}: not a readable Parquet file ({error})") from None
+    number = 0
     with table:
         for batch in table.iter_batches():
-            for number, row in enumerate(batch.to_pylist(), 1):
+            for row in batch.to_pylist():
+                number += 1
                 yield f"{path.name}:{number}", row
 
 
@@ -277,13 +305,23 @@ def builtin_hash() -> str:
     return content_id(*(f"{where} {canonical_json(row)}" for where, row in rows))
 
 
-def without_near_duplicates(instructions: list[Instruction], receipt: Receipt) -> list[Instruction]:
+def without_near_duplicates(pool: Pool, receipt: Receipt, dropped: KeepDropped = forget) -> list[Instruction]:
     """The first of each group of near duplicates (ROUGE-L F1 of 0.7 and more), the others counted."""
-    index = near_duplicate_index([], expected=len(instructions))
-    repeated = {d.id for d in near_duplicates(((i.id, i.text) for i in instructions), index)}
+    index = near_duplicate_index([], expected=len(pool.instructions))
+    repeated = {d.id: d.of for d in near_duplicates(((i.id, i.text) for i in pool.instructions), index)}
     if repeated:
         receipt.drop("near_duplicate", len(repeated))
-    return [i for i in instructions if i.id not in repeated]
+    for i, where in zip(pool.instructions, pool.where, strict=True):
+        if i.id in repeated:
+            dropped(Dropped("near_duplicate", i.text, i.id, where, repeats=repeated[i.id]))
+    return [i for i in pool.instructions if i.id not in repeated]
+
+
+def contaminated(pool: Pool, hits: Mapping[str, str]) -> Iterator[Dropped]:
+    """Rows of the pool that repeat an evaluation item (by their id), for whoever keeps them."""
+    for i, where in zip(pool.instructions, pool.where, strict=True):
+        if i.id in hits:
+            yield Dropped("contaminated", i.text, i.id, where, repeats=hits[i.id])
 
 
 def evaluation_texts(own: Iterable[str], settings: Decontaminate) -> list[Item]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Iterator
 
 from tapir.config import Seeds
 from tapir.stages import annotate as annotating
@@ -28,8 +29,11 @@ from tapir.steps.common import (
 from tapir.steps.judgement import HELD_OUT, POOL, corrections, without_wrong, wrong_verdicts
 from tapir.steps.labelling import label_mark, labelled
 from tapir.store.rundir import Step
-from tapir.types import Answer, Difficulty, Instruction, Receipt, Verdict
+from tapir.types import Answer, Difficulty, Dropped, Instruction, KeepDropped, Receipt, Verdict
 from tapir.wiring import Session
+
+DROPPED = "dropped"
+"""Rows that a step did not hand on, in a table beside its own."""
 
 
 def gather_seeds(session: Session) -> Step:
@@ -37,13 +41,16 @@ def gather_seeds(session: Session) -> Step:
     recipe = session.recipe
 
     def work(step: Step, receipt: Receipt) -> None:
-        pool = seeding.load_pool(recipe.seeds, seed=recipe.seed, receipt=receipt)
-        kept = pool.instructions
-        if recipe.seeds.near_duplicates:
-            kept = seeding.without_near_duplicates(kept, receipt)
-        if recipe.decontaminate.enabled:
-            kept, hits = decontaminating.without_contamination(kept, pool.answers, session.contamination(), receipt)
-            step.write(Contaminated, hits, "contaminated")
+        with step.appending(Dropped, DROPPED) as dropped:
+            pool = seeding.load_pool(recipe.seeds, seed=recipe.seed, receipt=receipt, dropped=dropped)
+            kept = pool.instructions
+            if recipe.seeds.near_duplicates:
+                kept = seeding.without_near_duplicates(pool, receipt, dropped)
+            if recipe.decontaminate.enabled:
+                kept, hits = decontaminating.without_contamination(kept, pool.answers, session.contamination(), receipt)
+                step.write(Contaminated, hits, "contaminated")
+                for row in seeding.contaminated(pool, {h.instruction_id: h.item for h in hits}):
+                    dropped(row)
         receipt.rows_out = len(kept)
         receipt.notes["bad_rows"] = [f"{where}: {reason}" for where, reason in pool.problems[:20]]
         given = [Answer(i.id, "pool", pool.answers[i.id]) for i in kept if i.id in pool.answers]
@@ -51,7 +58,7 @@ def gather_seeds(session: Session) -> Step:
         step.write(Instruction, kept)
 
     settings = [recipe.seed, plain(recipe.seeds), source_mark(recipe.seeds.source), contamination_mark(session)]
-    return session.step("round_0/01_seeds", work, version=2, settings=settings)
+    return session.step("round_0/01_seeds", work, version=3, settings=settings)
 
 
 def classify_seeds(session: Session, seeds: Step) -> Step:
@@ -71,24 +78,31 @@ def annotate(session: Session, seeds: Step, pool: Step) -> Step:
     recipe = session.recipe
 
     def work(step: Step, receipt: Receipt) -> None:
-        instructions = instructions_of(pool)
-        if recipe.seeds.annotate == "keep":
-            given = answers_of(earlier(session, "round_0/01_seeds"), "answers")
-            rows = annotating.keep_answers(instructions, given, passes=passes_in(session), receipt=receipt)
-        else:
-            rows = annotating.answer_as_teacher(
-                instructions,
-                session.caller("teacher"),
-                session.sampling("teacher", "writing"),
-                passes=passes_in(session),
-                receipt=receipt,
-            )
-        found: list[Contaminated] = []
-        step.write(Answer, decontaminating.without_contaminated_answers(rows, session.contamination(), found, receipt))
+        with step.appending(Dropped, DROPPED) as dropped:
+            rows = _direct_answers(session, instructions_of(pool), receipt, dropped)
+            found, index = list[Contaminated](), session.contamination()
+            step.write(Answer, decontaminating.without_contaminated_answers(rows, index, found, receipt, dropped))
         step.write(Contaminated, found, "contaminated")
 
     settings = [recipe.seeds.annotate, model_mark(session, "teacher"), contamination_mark(session)]
-    return session.step("round_0/03_teacher_answers", work, version=2, settings=settings, after=[pool])
+    return session.step("round_0/03_teacher_answers", work, version=3, settings=settings, after=[pool])
+
+
+def _direct_answers(
+    session: Session, instructions: Iterable[Instruction], receipt: Receipt, dropped: KeepDropped
+) -> Iterator[Answer]:
+    passes = passes_in(session)
+    if session.recipe.seeds.annotate == "keep":
+        given = answers_of(earlier(session, "round_0/01_seeds"), "answers")
+        return annotating.keep_answers(instructions, given, passes=passes, receipt=receipt, dropped=dropped)
+    return annotating.answer_as_teacher(
+        instructions,
+        session.caller("teacher"),
+        session.sampling("teacher", "writing"),
+        passes=passes,
+        receipt=receipt,
+        dropped=dropped,
+    )
 
 
 def train_student_0(session: Session, pool: Step, answers: Step) -> Step:

@@ -14,14 +14,14 @@ import os
 import secrets
 import shutil
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from tapir.errors import DataError, RunBusy
-from tapir.store.tables import Row, read_rows, sync, write_rows
+from tapir.store.tables import Row, appending, read_rows, sync, write_rows
 from tapir.types import Receipt, canonical_json
 
 State = Literal["done", "stale", "missing"]
@@ -119,6 +119,10 @@ class Step:
 
     def write(self, row_type: type[Row], rows: Iterable[Row], name: str | None = None) -> int:
         return write_rows(self.table(name), row_type, rows)
+
+    def appending(self, row_type: type[Row], name: str | None = None) -> AbstractContextManager[Callable[[Row], None]]:
+        """A table to which rows are added one by one."""
+        return appending(self.table(name), row_type)
 
     def read(self, row_type: type[Row], name: str | None = None) -> Iterator[Row]:
         return read_rows(self.table(name), row_type)

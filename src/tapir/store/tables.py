@@ -11,7 +11,8 @@ import json
 import os
 import types
 import typing
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -19,7 +20,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tapir.errors import DataError
-from tapir.parts import parts
 from tapir.types import Message
 
 Row = TypeVar("Row")
@@ -107,6 +107,20 @@ def write_rows(path: Path, row_type: type[Row], rows: Iterable[Row]) -> int:
     return count
 
 
+@contextmanager
+def appending(path: Path, row_type: type[Row]) -> Generator[Callable[[Row], None]]:
+    """A Parquet table to which rows are added one by one; there under its name once the block has ended well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with _parquet(partial, row_type) as append:
+            yield append
+        sync(partial)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 def sync(path: Path) -> None:
     """Force a finished file to disk, so that a rename never outruns its content."""
     with path.open("rb") as file:
@@ -123,12 +137,32 @@ def _write_jsonl(path: Path, row_type: type[Any], rows: Iterable[Any]) -> int:
 
 
 def _write_parquet(path: Path, row_type: type[Any], rows: Iterable[Any]) -> int:
-    schema, count = schema_of(row_type), 0
-    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        for chunk in parts(rows, CHUNK_ROWS):
-            writer.write_table(pa.Table.from_pylist([to_plain(r) for r in chunk], schema=schema))
-            count += len(chunk)
+    count = 0
+    with _parquet(path, row_type) as append:
+        for row in rows:
+            append(row)
+            count += 1
     return count
+
+
+@contextmanager
+def _parquet(path: Path, row_type: type[Any]) -> Generator[Callable[[Any], None]]:
+    """Takes rows and writes them in chunks, so that no table lies in memory in whole."""
+    schema, chunk = schema_of(row_type), list[Any]()
+
+    def flush() -> None:
+        writer.write_table(pa.Table.from_pylist([to_plain(r) for r in chunk], schema=schema))
+        chunk.clear()
+
+    def append(row: Any) -> None:
+        chunk.append(row)
+        if len(chunk) == CHUNK_ROWS:
+            flush()
+
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        yield append
+        if chunk:
+            flush()
 
 
 def read_rows(path: Path, row_type: type[Row], *, without: Sequence[str] = ()) -> Iterator[Row]:

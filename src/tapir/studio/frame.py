@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from urllib.parse import quote, urlencode
@@ -21,6 +22,7 @@ PAGES = (
 )
 MOST_CHARS = 40_000
 """Of one text on a page of its own."""
+INSTRUCTION_ID = re.compile("[0-9a-f]{16}")
 
 
 def run_url(key: str, part: str = "", /, **asked: str | int | float | None) -> str:
@@ -103,6 +105,12 @@ def first_line(said: str, chars: int = 140) -> str:
 
 def signed(value: float | None) -> str:
     return "–" if value is None else f"{value:+.3g}".replace("-", "−") if value else "0"
+
+
+def repeated(key: str, what: str) -> Child:
+    """What a dropped row repeats: an instruction of the run, with its page, or an evaluation item, which has none."""
+    said = foreign(what, 120)
+    return el("a", said, href=run_url(key, f"instruction/{what}")) if INSTRUCTION_ID.fullmatch(what) else said
 
 
 def duration(seconds: float) -> str:

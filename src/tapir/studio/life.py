@@ -6,12 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tapir.report.funnel import REASONS
 from tapir.report.life import Event, lives
 from tapir.report.markup import Child, Element, el, foreign, table
 from tapir.stages.gold import pair_mark
 from tapir.store.marks import Mark, read_marks, standing
-from tapir.studio.frame import first_line, labelled, options, place_name, run_url, signed, tag, text_block
+from tapir.studio.frame import first_line, labelled, options, place_name, repeated, run_url, signed, tag, text_block
 from tapir.studio.runs import View
+from tapir.studio.tables import DROPPED
 
 WINNERS = {"1": "the student's answer", "2": "the other answer", "tie": "neither"}
 MOST_RAW_CHARS = 6_000
@@ -38,6 +40,10 @@ class Story:
         places = [e.place for e in self.events if e.row.get("id") == self.id]
         wanted = [p for p in places if p.endswith(("02_classified", "08_held_out", "01_expanded"))]
         return wanted[0] if wanted else None
+
+    @property
+    def dropped(self) -> list[Event]:
+        return self.at(DROPPED)
 
     def answers(self) -> dict[str, str]:
         """Every answer by who gave it, the teacher's direct one first."""
@@ -77,7 +83,7 @@ def read_story(view: View, instruction_id: str) -> Story | None:
 def life_page(view: View, story: Story) -> list[Element]:
     """Everything that happened to it, in the order of the run."""
     marks = [m for m in standing(read_marks(view.run.root)) if m.instruction_id == story.id]
-    parts = [*_asked(view, story), *_answers(story), *_judgings(view, story, marks)]
+    parts = [*_asked(view, story), *_dropped(view, story), *_answers(story), *_judgings(view, story, marks)]
     parts += [*_refined(story), *_rounds(story), *_family(view, story)]
     parts += [*_said_marks(marks), *_forms(view, story, marks), _everything(story)]
     return parts
@@ -86,7 +92,8 @@ def life_page(view: View, story: Story) -> list[Element]:
 def _asked(view: View, story: Story) -> Iterator[Element]:
     row = story.instruction
     if row is None:
-        yield el("p", "No table of the run holds its text any more.", class_="absent")
+        if not story.dropped:
+            yield el("p", "No table of the run holds its text any more.", class_="absent")
         return
     said = [tag(row["task"] or "no task"), " ", tag(str(row["origin"])), " ", tag(f"round {row['round']}"), " "]
     difficulty = next((e.row for e in story.at("07_hard.all")), None)
@@ -101,6 +108,22 @@ def _asked(view: View, story: Story) -> Iterator[Element]:
     yield el("div", text_block(row["text"]), class_="asked main")
     if row["check"]:
         yield el("details", el("summary", "Its machine check"), text_block(row["check"]), class_="data")
+
+
+def _dropped(view: View, story: Story) -> Iterator[Element]:
+    """Where and why a step let go of it, or of a row that said the same."""
+    for event in story.dropped:
+        row, stage = event.row, place_name(event.place.removesuffix(DROPPED))
+        yield el("h2", f"Dropped by {stage}")
+        reason = str(row["reason"])
+        said: list[Child] = [foreign(REASONS.get(reason, reason.replace("_", " ")), 100)]
+        if row["where"]:
+            said.append(f"; it stood at {foreign(row['where'], 200)}")
+        if row["repeats"] not in ("", story.id):
+            said += ["; it repeats ", repeated(view.key, row["repeats"])]
+        yield el("p", said, ".")
+        if row["text"]:
+            yield el("div", text_block(row["text"]), class_="asked")
 
 
 def _answers(story: Story) -> Iterator[Element]:

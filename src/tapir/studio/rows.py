@@ -8,12 +8,10 @@ from typing import Any
 
 from tapir.report.funnel import REASONS
 from tapir.report.markup import Child, Element, el, foreign
-from tapir.studio.frame import first_line, labelled, options, place_name, run_url, signed, tag
+from tapir.studio.frame import first_line, labelled, options, place_name, repeated, run_url, signed, tag
 from tapir.studio.runs import View
 from tapir.studio.tables import OUTCOMES, PAGE, SORTS, Filter, Found
 
-UNLISTED = {"exact_duplicate", "near_duplicate", "too_long"}
-"""Seeds dropped before they are written anywhere: counted in the receipt, not listed."""
 ORIGINS = {"": "any", "seed": "seed", "expanded": "expanded"}
 MOST_PAGE = 1_000_000
 
@@ -58,8 +56,10 @@ def page_number(said: str) -> int:
 
 
 def _reasons(view: View, stage: str) -> dict[str, int]:
-    receipt = view.run.receipts().get(stage) or {"dropped": {}}
-    return {reason: n for reason, n in receipt["dropped"].items() if n and reason not in UNLISTED}
+    receipt = view.run.receipts().get(stage)
+    if receipt is None or not view.tables.lists_dropped(stage):
+        return {}
+    return {reason: n for reason, n in receipt["dropped"].items() if n}
 
 
 def rows_page(view: View, asked: Mapping[str, str]) -> list[Element]:
@@ -113,8 +113,9 @@ def _reason(reason: str) -> str:
 def _said(view: View, wanted: Filter, found: Found) -> Element:
     rows = "row" if found.count == 1 else "rows"
     said = f"{found.count:,} {rows} {'dropped' if wanted.dropped else 'handed on'} by {place_name(wanted.stage)}"
-    receipt = view.run.receipts().get(wanted.stage)
-    unlisted = {r: n for r, n in (receipt or {"dropped": {}})["dropped"].items() if n and r in UNLISTED}
+    receipt = view.run.receipts().get(wanted.stage) or {"dropped": {}}
+    listed = _reasons(view, wanted.stage)
+    unlisted = {r: n for r, n in receipt["dropped"].items() if n and r not in listed}
     more = "".join(f"; {n:,} more dropped before they were written ({_reason(r)})" for r, n in unlisted.items())
     return el("p", f"{said}{more}", class_="note", role="status")
 
@@ -122,15 +123,27 @@ def _said(view: View, wanted: Filter, found: Found) -> Element:
 def _table(view: View, wanted: Filter, found: Found) -> Element | None:
     if not found.rows:
         return el("p", "No row fits.", class_="absent")
-    head = [el("th", name, scope="col") for name in ("Instruction", "Task", "Origin", "Round", "MFD", "Verdict")]
+    told = bool(wanted.dropped) and view.tables.tells_texts(wanted.stage)
+    names = ("Task", "Where it stood", "Repeats") if told else ("Task", "Origin", "Round", "MFD", "Verdict")
+    head = [el("th", name, scope="col") for name in ("Instruction", *names)]
+    rows = [_dropped_row(view, r) if told else _row(view, r) for r in found.rows]
     return el(
         "div",
-        el("table", el("thead", el("tr", head)), el("tbody", [_row(view, r) for r in found.rows])),
+        el("table", el("thead", el("tr", head)), el("tbody", rows)),
         class_="scroll rows instructions",
         tabindex=0,
         role="region",
         aria_label=place_name(wanted.stage),
     )
+
+
+def _dropped_row(view: View, row: dict[str, Any]) -> Element:
+    """A row that became no instruction: a bad one has no page of its own."""
+    said = el("bdi", first_line(row["text"]) or "(unreadable)")
+    text = el("a", said, href=run_url(view.key, f"instruction/{row['id']}")) if row["id"] else said
+    repeats = repeated(view.key, row["repeats"]) if row["repeats"] else "–"
+    cells: list[Child] = [tag(row["task"]) if row["task"] else "–", foreign(row["where"], 120) or "–", repeats]
+    return el("tr", el("th", text, scope="row"), [el("td", c) for c in cells])
 
 
 def _row(view: View, row: dict[str, Any]) -> Element:

@@ -1,7 +1,8 @@
 """The rows of one run as the studio asks for them: any stage's instructions, filtered, sorted and paged by DuckDB.
 
 Owns the queries. Every value of a request goes in as a parameter; what becomes part of a query's text is chosen here
-from fixed lists. What was dropped comes from the tables where they tell it; the receipts hold the counts.
+from fixed lists. What was dropped comes from the tables of dropped rows, and in runs that have none from what a step
+took in and did not hand on; the receipts hold the counts.
 """
 
 from __future__ import annotations
@@ -20,6 +21,10 @@ from tapir.store.confined import confined, rows_of
 from tapir.store.rundir import RunDir
 
 PAGE = 50
+DROPPED, REJECTED = ".dropped", ".rejected"
+"""Tables of dropped rows beside a stage's own, of grown instructions the latter."""
+TEXT_STAGES = ("/01_seeds", "/01_expanded")
+"""Stages that drop instructions which no other table has."""
 MOST_CACHED = 64
 ALL = "round_0/07_hard.all"
 POOL = ("round_0/02_classified", "round_0/01_seeds")
@@ -90,8 +95,9 @@ class RunTables:
             return rows_of(cursor, text, values or {})
 
     def stages(self) -> dict[str, Path]:
-        """Tables that hold instructions, or rows about them, by place."""
-        return {place: path for place, path in tables(self.run).items() if id_column(path, _stamp(path))}
+        """Tables that hold instructions, or rows about them, by place; those of dropped rows are shown by reason."""
+        found = {place: path for place, path in tables(self.run).items() if id_column(path, _stamp(path))}
+        return {place: path for place, path in found.items() if not place.endswith(DROPPED)}
 
     def exists(self, place: str) -> bool:
         return self._path(place).exists()
@@ -129,8 +135,31 @@ class RunTables:
         place = "round_0/06_verdicts"
         return self.file(place) if self.exists(place) else "(SELECT '' AS instruction_id WHERE false)"
 
+    def lists_dropped(self, stage: str) -> bool:
+        """Whether the run's tables tell which rows the stage dropped; older runs only counted some."""
+        return self.tells_texts(stage) or not stage.endswith(TEXT_STAGES)
+
+    def tells_texts(self, stage: str) -> bool:
+        """Whether the stage kept the texts of what it dropped, which no other table has."""
+        return stage.endswith(TEXT_STAGES) and any(self.exists(stage + ending) for ending in (DROPPED, REJECTED))
+
+    def _dropped_texts(self, stage: str) -> str:
+        """What the stage dropped, as rows like instructions, with where they stood and what they repeat."""
+        found = "text, {task} AS task, {origin} AS origin, {round} AS round, NULL::DOUBLE AS mfd, NULL AS kind"
+        if self.exists(stage + DROPPED):
+            columns = found.format(task="NULL::VARCHAR", origin="'seed'", round=0)
+            columns = f'instruction_id AS id, {columns}, "where", repeats'
+            return f"SELECT {columns} FROM {self.file(stage + DROPPED)} WHERE reason = $dropped"
+        columns = found.format(task="task", origin="'expanded'", round=int(stage.partition("/")[0][6:]))
+        columns = f"'' AS id, {columns}, '' AS \"where\", parent_id AS repeats"
+        return f"SELECT {columns} FROM {self.file(stage + REJECTED)} WHERE reason = $dropped"
+
     def _ids(self, wanted: Filter) -> str | None:
         """The ids that the stage handed on or dropped; None where its own table names each instruction once."""
+        if wanted.dropped and self.exists(wanted.stage + DROPPED):
+            return (
+                f"SELECT DISTINCT instruction_id AS id FROM {self.file(wanted.stage + DROPPED)} WHERE reason = $dropped"
+            )
         if wanted.dropped:
             return dropped_ids(self, wanted.stage, wanted.dropped)
         if self.id_of(wanted.stage) == "id":
@@ -149,6 +178,8 @@ class RunTables:
         limit = (
             f" ORDER BY {SORTS[wanted.sort]}" if SORTS.get(wanted.sort) else ""
         ) + f" LIMIT {PAGE} OFFSET {skipped}"
+        if wanted.dropped and self.tells_texts(wanted.stage):
+            return Found(self.query(f"SELECT * FROM {source}{limit}", values), self._count(wanted))
         if wanted.by_difficulty:
             # Joining is what costs, so it is done once for the page and the count; the texts follow for the page alone.
             found = self.query(f"SELECT id, count(*) OVER () AS n FROM {source}{limit}", values)
@@ -184,6 +215,11 @@ class RunTables:
     def _source(self, wanted: Filter) -> tuple[str, dict[str, Any]]:
         """The rows that fit as a FROM clause. Difficulty is joined only where the request speaks of it."""
         clauses, values = _conditions(wanted, self._verdicts())
+        where = f" WHERE {' AND '.join(clauses)}" if clauses else ""
+        if wanted.dropped and self.exists(wanted.stage + DROPPED):
+            values["dropped"] = wanted.dropped
+        if wanted.dropped and self.tells_texts(wanted.stage):
+            return f"({self._dropped_texts(wanted.stage)}){where}", {**values, "dropped": wanted.dropped}
         base = wanted.stage if not wanted.dropped else ""
         joined = self._instructions(base or "round_0/07_hard")
         source = f"({joined}) AS i"
@@ -192,7 +228,7 @@ class RunTables:
             source = f"({ids}) AS ids JOIN {source} USING (id)"
         if wanted.by_difficulty or "mfd" in wanted.sort:
             source += f" LEFT JOIN ({self._difficulty()}) AS d USING (id)"
-        return source + (f" WHERE {' AND '.join(clauses)}" if clauses else ""), values
+        return source + where, values
 
     def details(self, ids: list[str], stage: str = "") -> list[dict[str, Any]]:
         """These instructions with their difficulty, in the order given."""
@@ -292,8 +328,6 @@ def dropped_ids(found: RunTables, stage: str, reason: str) -> str:
             return f"({every}) EXCEPT ({hard})"
         case "07_hard", _:
             return f"({found.ids_of('round_0/06_verdicts')}) EXCEPT ({every})"
-        case "01_seeds", _:
-            return found.ids_of("round_0/01_seeds.contaminated")
         case "04_mix", _:
             grown = [found.ids_of(p) for p in tables(found.run) if p.endswith("/01_expanded") and p <= stage]
             difficult = " UNION ".join(f"({q})" for q in [hard, *grown])

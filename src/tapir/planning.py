@@ -124,8 +124,11 @@ def _bounds(recipe: Recipe, pool: int) -> list[_Bound]:
     judged = min(pool, judge.max_pairs or pool) * votes
     canaries = judge.canary
     compared = min(held_out, judge.max_pairs or held_out) * votes
-    if not any(e.kind == "pairwise" for e in recipe.evaluate):
-        compared = canaries = 0
+    rivals = {e.against for e in recipe.evaluate if e.kind == "pairwise"}
+    # student_0 has no verdicts beside itself, and has some beside the teacher.
+    comparisons = rounds * ("student_0" in rivals) + (rounds + 1) * ("teacher" in rivals)
+    if "student_0" not in rivals:
+        canaries = 0
     looked_at_again = 0 if recipe.difficulty.rescore == "off" else (rounds + 1) * 2 * recipe.difficulty.rescore_sample
     labelled = 0 if recipe.classify.by == "keep" else pool * (1 + recipe.classify.retries)
     answered = 0 if recipe.seeds.annotate == "keep" else 2 * pool
@@ -144,7 +147,7 @@ def _bounds(recipe: Recipe, pool: int) -> list[_Bound]:
         _Bound("refine", "refiner", pool + grown * rounds, size["refine"], MAX_REFINED_TOKENS),
         _Bound("enhanced answers", "teacher", 2 * (pool + grown * rounds), 2 * size["answer"], answer),
         _Bound("direct or enhanced", "judge", chosen * votes, size["judge"], verdict),
-        _Bound("evaluate", "evaluator", compared * rounds, size["judge"], verdict),
+        _Bound("evaluate", "evaluator", compared * comparisons, size["judge"], verdict),
         _Bound("null canaries", "evaluator", canaries * CANARIES * votes, size["judge"], verdict),
         _Bound("re-scoring", "judge", looked_at_again * votes, size["judge"], verdict),
     ]

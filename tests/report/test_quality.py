@@ -6,12 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from tapir.report.data import as_json
 from tapir.report.facts import Facts
+from tapir.report.html import page
+from tapir.report.markdown import as_markdown
 from tapir.report.polar import radar
 from tapir.report.quality import qualities, quality
 from tapir.store.rundir import RunDir, write_json
 from tapir.store.tables import write_rows
-from tapir.types import Instruction, Verdict
+from tapir.types import Instruction, Receipt, Verdict
 
 ASKED = [Instruction(f"Question {n}", task=task) for n, task in enumerate(["Math", "Math", "Law"])]
 
@@ -44,6 +47,22 @@ def test_relative_quality_is_the_sum_of_scores_over_the_teachers(facts: Facts):
     assert score.categories["Law"].value == pytest.approx(10)
     assert score.overall.value == pytest.approx(100 * 16 / 26)
     assert found.tasks == ["Math", "Law"]
+
+
+def test_every_student_is_set_against_the_teacher_where_the_run_compared_them(facts: Facts):
+    run = facts.run
+    write_rows(run.step("round_0/08_held_out", "").table(), Instruction, ASKED)
+    for number, place, mine in ((0, "round_0/09_evaluation", 4), (1, "round_1/06_evaluation", 6)):
+        rows = [verdict(i, order, mine, 8) for i in ASKED for order in ("student_first", "teacher_first")]
+        write_rows(run.step(place, "").table("teacher_verdicts"), Verdict, rows)
+        run.step(place, "x").finish(Receipt(f"evaluation {number}"))
+    first, _ = qualities(Facts(run))
+    assert (first.reference, first.rows) == ("the teacher", "held-out instructions")
+    assert {n: s.overall.value for n, s in first.scores.items()} == {"student_0": 50.0, "student_1": 75.0}
+    said = as_markdown(page(Facts(run)))
+    assert "Relative quality: student_0, student_1 against the teacher, on held-out instructions" in said
+    found = as_json(Facts(run))["relative_quality"][0]
+    assert (found["reference"], list(found["scores"])) == ("the teacher", ["student_0", "student_1"])
 
 
 def test_two_types_make_a_table_and_no_radar(facts: Facts):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from tapir.config import Form, Part, Recipe, rewritten
+from tapir.config import Evaluation, Form, Part, Recipe, rewritten
 from tapir.errors import RecipeError
 from tapir.planning import cost_lines, held_out_size, pool_size
 from tapir.store.rundir import RunDir
@@ -200,5 +200,9 @@ def note_of(arm: Arm, recipe: Recipe, pool: int, rounds: int) -> Mapping[str, An
         "student_0_by": direct_answers_by(recipe) if recipe.student_0 == "train" else "-",
         "wanted": arm.wanted(pool),
         "rounds": rounds,
-        "win_rate_by": "verdicts" if any(e.kind == "pairwise" for e in recipe.evaluate) else "checks",
+        "win_rate_by": "verdicts" if any(_beside_student_0(e) for e in recipe.evaluate) else "checks",
     }
+
+
+def _beside_student_0(evaluation: Evaluation) -> bool:
+    return evaluation.kind == "pairwise" and evaluation.against == "student_0"

@@ -89,8 +89,8 @@ class Evaluation(Part):
     multiple choice through lm-eval."""
     prompts: str = "builtin"
     """JSONL of held-out instructions, or `builtin`; for alpaca, following and exact the benchmark's own file."""
-    against: str = "student_0"
-    """For pairwise: the round or `teacher` to compare with."""
+    against: Literal["student_0", "teacher"] = "student_0"
+    """For pairwise: whose answers each student's are compared with; list it twice for both."""
     sample: Positive | None = None
     """Use at most this many prompts."""
     repeats: Positive = 1

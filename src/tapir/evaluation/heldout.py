@@ -80,17 +80,35 @@ def _checks_passed(
     return Result(name, "checks_passed", share, len(outcomes), low, high, missing, None, sentence)
 
 
+def against_teacher(name: str, verdicts: Sequence[Verdict], *, seed: int) -> list[Result]:
+    """Win rate over the teacher's own answers, where the recipe asks for it."""
+    rate = _win_rate("teacher_win_rate", name, "teacher", verdicts, random.Random(seed))
+    return [rate] if rate else []
+
+
 def _comparison(name: str, verdicts: Sequence[Verdict], rng: random.Random) -> list[Result]:
     """Win rate and mean scores from verdicts in which student_0 stands in the teacher's place."""
-    found = outcomes(verdicts)
-    wins = [o for o in found.values() if o is not None]
-    if not wins:
+    rate = _win_rate("win_rate", name, "student_0", verdicts, rng)
+    if rate is None:
         return []
+    made = [rate]
     judged = [
         (v.student_score, v.teacher_score)
         for v in verdicts
         if v.student_score is not None and v.teacher_score is not None and v.method not in ("verified", "identical")
     ]
+    if judged:
+        mine, theirs = fmean(s for s, _ in judged), fmean(t for _, t in judged)
+        made.append(Result(name, "judge_score", mine, len(judged), against="student_0"))
+        made.append(Result("student_0", "judge_score", theirs, len(judged), against=name))
+    return made
+
+
+def _win_rate(metric: str, name: str, against: str, verdicts: Sequence[Verdict], rng: random.Random) -> Result | None:
+    found = outcomes(verdicts)
+    wins = [o for o in found.values() if o is not None]
+    if not wins:
+        return None
     rate = 100 * fmean(wins)
     # Of equal outcomes a bootstrap has nothing to draw from; it would call three wins of three certain.
     certain = len(set(wins)) == 1
@@ -99,15 +117,13 @@ def _comparison(name: str, verdicts: Sequence[Verdict], rng: random.Random) -> l
     noise = "" if low > 50 or high < 50 else "; a difference inside the noise"
     verb = "beats" if rate > 50 else "ties with" if rate == 50 else "falls behind"
     sentence = (
-        f"{name} {verb} student_0: win rate {rate:.1f} % on {len(wins)} prompts "
+        f"{name} {verb} {_SAID.get(against, against)}: win rate {rate:.1f} % on {len(wins)} prompts "
         f"(95 % CI {low:.1f} to {high:.1f}{noise})"
     )
-    made = [Result(name, "win_rate", rate, len(wins), low, high, len(found) - len(wins), "student_0", sentence)]
-    if judged:
-        mine, theirs = fmean(s for s, _ in judged), fmean(t for _, t in judged)
-        made.append(Result(name, "judge_score", mine, len(judged), against="student_0"))
-        made.append(Result("student_0", "judge_score", theirs, len(judged), against=name))
-    return made
+    return Result(name, metric, rate, len(wins), low, high, len(found) - len(wins), against, sentence)
+
+
+_SAID = {"teacher": "the teacher"}
 
 
 def _fit(name: str, fit: Sequence[Fit], before: Sequence[Fit], rng: random.Random) -> list[Result]:

@@ -61,6 +61,14 @@ def judged_pairs(run: RunDir) -> list[JudgedPairs]:
         )
         for folder in folders
     ]  # fmt: skip
+    for number, folder in [(0, base), *((int(f.name[6:]), f) for f in folders)]:
+        step = "09_evaluation" if number == 0 else "06_evaluation"
+        found.append(
+            JudgedPairs(
+                f"{folder.name}/{step}.teacher_verdicts", folder / f"{step}.teacher_verdicts.parquet",
+                folder / f"{step}.answers.parquet", base / "08_held_out.answers.parquet", "teacher",
+            )
+        )  # fmt: skip
     return [p for p in found if all(path.exists() for path in (p.verdicts, p.first, p.second))]
 
 

@@ -51,13 +51,19 @@ class Quality:
 def qualities(facts: Facts) -> Iterator[Quality]:
     """Later students against student_0 on held-out instructions, and student_0 against the teacher on the seeds.
 
-    The teacher's answers are judged beside student_0's only: nobody else's can be set against them.
+    Every student against the teacher on held-out instructions too, where the recipe asks for it
+    (`evaluate: [{kind: pairwise, against: teacher}]`).
     """
     held_out = {i: instruction.task or OTHERS for i, instruction in facts.held_out.items()}
-    found = {f"student_{r}": _score(facts, f"round_{r}/06_evaluation", "verdicts", held_out) for r in facts.rounds}
-    scores = {name: score for name, score in found.items() if score is not None}
-    if scores:
-        yield Quality("student_0", "held-out instructions", scores)
+    places = {f"student_{r}": f"round_{r}/06_evaluation" for r in facts.rounds}
+    every = {"student_0": "round_0/09_evaluation", **places}
+    for reference, table_name, asked in (
+        ("student_0", "verdicts", places), ("the teacher", "teacher_verdicts", every),
+    ):  # fmt: skip
+        found = {name: _score(facts, place, table_name, held_out) for name, place in asked.items()}
+        scores = {name: score for name, score in found.items() if score is not None}
+        if scores:
+            yield Quality(reference, "held-out instructions", scores)
     first = _score(facts, "round_0/06_verdicts", None, facts.task_of)
     if first is not None:
         yield Quality("the teacher", "seeds", {"student_0": first})

@@ -14,6 +14,7 @@ from tapir.types import Result, Verdict
 METRICS = {
     "checks_passed": ("held-out checks passed, %", "{:.1f}"),
     "win_rate": ("win rate against student_0, %", "{:.1f}"),
+    "teacher_win_rate": ("win rate against the teacher, %", "{:.1f}"),
     "judge_score": ("mean judge score, 1 to 10", "{:.2f}"),
     "nll_per_token": ("NLL per token on the teacher's held-out answers", "{:.3f}"),
     "grade": ("mean grade of held-out answers, 1 to 10", "{:.2f}"),

@@ -36,6 +36,7 @@ def evaluate(
     """
     recipe, name = session.recipe, f"student_{number}"
     kinds = {e.kind for e in recipe.evaluate}
+    rivals = {e.against for e in recipe.evaluate if e.kind == "pairwise"}
     rescores = recipe.difficulty.rescore != "off"
 
     def work(step: Step, receipt: Receipt) -> None:
@@ -46,11 +47,15 @@ def evaluate(
         again = answer_seeds_again(session, number, weights) if rescores else {}
         verdicts: list[Verdict] = []
         canaries: list[Verdict] = []
-        if baseline is not None and "pairwise" in kinds:
+        if baseline is not None and "student_0" in rivals:
             other = answers_of(baseline, "answers")
             verdicts = _judge(session, instructions, own, other, name, receipt)
             canaries = _judge_canaries(session, instructions, other, receipt)
         step.write(Verdict, verdicts, "verdicts")
+        beside_teacher: list[Verdict] = []
+        if "teacher" in rivals:
+            beside_teacher = _judge(session, instructions, own, teacher, name, receipt, note="judge_beside_teacher")
+            step.write(Verdict, beside_teacher, "teacher_verdicts")
         step.write(Verdict, canaries, "canaries")
         if rescores:
             rows = rescore(session, number, again, instructions, own, teacher, receipt)
@@ -61,6 +66,7 @@ def evaluate(
         results = heldout.results(
             name, instructions, own, verdicts, fits, before, seed=recipe.seed, run_program=session.run_program
         )
+        results += heldout.against_teacher(name, beside_teacher, seed=recipe.seed)
         step.write(Result, results)
 
     place = f"round_{number}/{'09' if number == 0 else '06'}_evaluation"
@@ -112,14 +118,15 @@ def _judge(
     other: Mapping[str, Answer],
     name: str,
     receipt: Receipt,
+    note: str = "judge",
 ) -> list[Verdict]:
-    """Verdicts with student_0 in the teacher's place."""
+    """Verdicts with the other's answers in the teacher's place: student_0's, or the teacher's own."""
     pairs = [
         judging.Pair(i, name, own[i.id].text, other[i.id].text) for i in instructions if i.id in own and i.id in other
     ]
     account = Receipt(receipt.stage)
     verdicts = list(judging.judge(pairs, session.caller("evaluator"), session.judge_plan("evaluator"), receipt=account))
-    receipt.notes["judge"] = account.notes
+    receipt.notes[note] = account.notes
     return verdicts
 
 

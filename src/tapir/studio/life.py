@@ -16,6 +16,7 @@ from tapir.studio.runs import View
 from tapir.studio.tables import DROPPED
 
 WINNERS = {"1": "the student's answer", "2": "the other answer", "tie": "neither"}
+VERDICTS = ("06_verdicts", ".verdicts", ".teacher_verdicts", ".canaries")
 MOST_RAW_CHARS = 6_000
 
 
@@ -65,7 +66,7 @@ class Story:
         """Votes by table and student."""
         found: dict[tuple[str, str], list[dict[str, Any]]] = {}
         for event in self.events:
-            if event.place.endswith(("06_verdicts", ".verdicts", ".canaries")) and "order" in event.row:
+            if event.place.endswith(VERDICTS) and "order" in event.row:
                 found.setdefault((event.place, str(event.row["student"])), []).append(event.row)
         return found
 
@@ -148,7 +149,7 @@ def _judgings(view: View, story: Story, marks: list[Mark]) -> Iterator[Element]:
     if verdicts:
         yield el("h2", "Judgings")
     for (place, student), votes in verdicts.items():
-        against = "teacher" if place == "round_0/06_verdicts" else "student_0"
+        against = "teacher" if place.endswith(("0/06_verdicts", ".teacher_verdicts")) else "student_0"
         rows: list[list[Child]] = [
             [str(v["order"]).replace("_", " "), str(v["method"]), foreign(str(v["judge"]), 40), str(v["vote"]),
              _score(v["student_score"]), _score(v["teacher_score"]), foreign(v["problem"] or "", 60)]

@@ -5,6 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import typer
 import yaml
@@ -13,6 +15,7 @@ from typer.testing import CliRunner
 from tapir.cli.diff import lines, register
 from tapir.errors import DataError
 from tapir.report.differences import differences, flat
+from tapir.report.table_changes import MOST_NAMED, CellChange, Ids
 from tapir.store.rundir import RunDir, write_json
 from tapir.store.tables import write_rows
 from tapir.types import Answer, Instruction, Receipt, Result
@@ -80,13 +83,49 @@ def test_data_is_compared_by_id_and_content(runs: tuple[RunDir, RunDir]):
     found = differences(*runs).data
     assert list(found) == ["round_0/03_teacher_answers"]
     table = found["round_0/03_teacher_answers"]
-    assert (table.added, table.removed, table.changed) == (("f" * 16,), (QUESTIONS[2].id,), (QUESTIONS[0].id,))
+    assert (table.rows_a, table.rows_b) == (3, 3)
+    assert table.added == Ids(1, ("f" * 16,))
+    assert table.removed == Ids(1, (QUESTIONS[2].id,))
+    assert table.changed == Ids(1, (QUESTIONS[0].id,))
+    assert table.cells == (CellChange(QUESTIONS[0].id, "text", "yes", "no"),)
+
+
+def test_a_row_that_is_there_twice_in_one_run_is_a_change(runs: tuple[RunDir, RunDir]):
+    for made, rows in zip(runs, (ANSWERS, [*ANSWERS, ANSWERS[1]]), strict=True):
+        write_rows(made.step("round_0/03_teacher_answers", "").table(), Answer, rows)
+    table = differences(*runs).data["round_0/03_teacher_answers"]
+    assert (table.added.count, table.removed.count, table.changed.count) == (0, 0, 1)
+    assert table.cells == (CellChange(ANSWERS[1].instruction_id, "rows", "1", "2"),)
+
+
+def test_rows_in_another_order_are_the_same(runs: tuple[RunDir, RunDir]):
+    for made, rows in zip(runs, (ANSWERS, ANSWERS[::-1]), strict=True):
+        write_rows(made.step("round_0/03_teacher_answers", "").table(), Answer, rows)
+    assert differences(*runs).data == {}
+
+
+def test_large_tables_are_counted_in_whole_and_named_in_part(runs: tuple[RunDir, RunDir]):
+    count = 250_000
+    path = "round_0/02_classified"
+    for made, last in zip(runs, ("even", "odd"), strict=True):
+        rows = {"id": [f"{n:016x}" for n in range(count)], "text": [last if n % 2 else "same" for n in range(count)]}
+        pq.write_table(pa.table(rows), made.step(path, "").table())
+    table = differences(*runs).data[path]
+    assert (table.rows_a, table.changed.count, table.added.count) == (count, count // 2, 0)
+    assert len(table.changed.first) == MOST_NAMED
+    assert table.cells[0] == CellChange(f"{1:016x}", "text", "even", "odd")
+
+
+def test_a_broken_table_is_named(runs: tuple[RunDir, RunDir]):
+    runs[0].step("round_0/01_seeds", "").table().write_bytes(b"no table")
+    with pytest.raises(DataError, match=r"01_seeds.parquet: cannot be compared"):
+        differences(*runs)
 
 
 def test_a_table_that_one_run_lacks_counts_as_removed(runs: tuple[RunDir, RunDir]):
     runs[1].step("round_0/01_seeds", "").table().unlink()
     table = differences(*runs).data["round_0/01_seeds"]
-    assert (table.rows_a, table.rows_b, len(table.removed)) == (3, 0, 3)
+    assert (table.rows_a, table.rows_b, table.removed.count) == (3, 0, 3)
 
 
 def test_results_differ_by_b_less_a_with_an_interval(runs: tuple[RunDir, RunDir]):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections import Counter
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from invented import Invented
 from tapir.store.progress import ProgressFile
 from tapir.store.rundir import RunDir
 from tapir.studio.serving import serving
-from tapir.types import Dropped, Instruction, Receipt
+from tapir.types import Answer, Dropped, Instruction, Receipt
 
 ATTACKS = (
     "<script>alert(1)</script><img src=x onerror=alert(2)>[click](javascript:alert(3))"
@@ -193,6 +195,21 @@ def test_a_run_at_work_shows_its_stage_with_rate_cost_and_time_left(tmp_path: Pa
 
 def test_two_equal_runs_differ_in_nothing(reader):
     assert reader.page("/compare?a=run&b=run").count("The same in both.") == 6
+
+
+def test_two_runs_are_compared_by_their_rows_with_the_first_that_differ(tmp_path: Path):
+    one = Invented(tmp_path / "one", seeds=40, held_out=12, rounds=1).build()
+    shutil.copytree(one.root, tmp_path / "two")
+    step = RunDir(tmp_path / "two").step("round_0/03_teacher_answers", "")
+    first, *others = list(step.read(Answer))
+    step.write(Answer, [replace(first, text=ATTACKS), *others])
+    with serving(tmp_path) as url:
+        text = Asker(url).page("/compare?a=one&b=two")
+    assert "<td>40</td><td>40</td><td>0</td><td>0</td><td>1</td>" in re.sub(r' class="[^"]*"', "", text)
+    assert "First differing rows" in text
+    assert f"/run/two/instruction/{first.instruction_id}" in text
+    assert "teacher says Question 0" in text
+    assert scanned(text).bad == []
 
 
 def test_a_missing_run_page_or_instruction_is_told_in_words(reader):

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from tapir.report.differences import Differences, ResultChange
 
 SHOWN = 3
-"""Ids named for each table; `--json` has all."""
+"""Ids and cells named for each table; `--json` has more."""
+CELL = 40
+MAY_BE_NONE = ("results", "first differing rows")
 
 
 def register(app: typer.Typer) -> None:
@@ -56,11 +58,18 @@ def lines(found: Differences) -> Iterator[str]:
             ["step", "shared", "only a", "only b"],
         ),
         ("data", _data_rows(found), ["table", "rows a", "rows b", "added", "removed", "changed", "for instance"]),
+        ("first differing rows", _cell_rows(found), ["table", "id", "column", "a", "b"]),
         ("results", [_result_row(r) for r in found.results], ["student: metric", "a", "b", "b − a"]),
     ]
     for title, rows, head in sections:
         yield ""
-        yield title if rows else f"{title}: none" if title == "results" else f"{title}: the same"
+        yield (
+            title
+            if rows
+            else f"{title}: none"
+            if title in ("results", "first differing rows")
+            else f"{title}: the same"
+        )
         if rows:
             yield from aligned([head, *rows])
     if found.results:
@@ -75,10 +84,20 @@ def _said(value: Any, absent: str = "(default)") -> str:
 def _data_rows(found: Differences) -> Table:
     rows: Table = []
     for name, t in found.data.items():
-        counts = [str(n) for n in (t.rows_a, t.rows_b, len(t.added), len(t.removed), len(t.changed))]
-        signed = [*(f"+{i}" for i in t.added), *(f"-{i}" for i in t.removed), *(f"~{i}" for i in t.changed)]
+        counts = [str(n) for n in (t.rows_a, t.rows_b, t.added.count, t.removed.count, t.changed.count)]
+        named = [("+", t.added), ("-", t.removed), ("~", t.changed)]
+        signed = [f"{sign}{i}" for sign, ids in named for i in ids.first]
         rows.append([name, *counts, " ".join(signed[:SHOWN]) + (" …" if len(signed) > SHOWN else "")])
     return rows
+
+
+def _cell_rows(found: Differences) -> Table:
+    return [[name, c.id, c.column, _cut(c.a), _cut(c.b)] for name, t in found.data.items() for c in t.cells[:SHOWN]]
+
+
+def _cut(said: str) -> str:
+    line = " ".join(said.split())
+    return line if len(line) <= CELL else f"{line[: CELL - 1]}…"
 
 
 def _result_row(change: ResultChange) -> list[str]:

@@ -1,14 +1,12 @@
 """Two runs beside each other: recipe, settings, model calls, data and results.
 
-Owns what counts as a difference; `a` is the first run, `b` the second, and `added` is what only `b` has. Nothing is
-loaded but tables.
+Owns what counts as a difference; `a` is the first run, `b` the second, and `added` is what only `b` has. Rows are
+`table_changes`'.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,30 +16,14 @@ import yaml
 
 from tapir.curriculum.comparison import Difference, difference_of
 from tapir.errors import DataError
+from tapir.report.table_changes import TableChange, table_change
 from tapir.report.text import METRICS, results
 from tapir.store.rundir import RunDir
-from tapir.store.tables import read_plain
-from tapir.types import Result, canonical_json
+from tapir.types import Result
 
 UNSET = None
 """A value that a run's recipe does not give: its default, by the version of tapir that made the run."""
-_IDS = ("id", "instruction_id")
 Change = tuple[Any, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class TableChange:
-    """A table's rows by their instruction. `changed` are ids that both have with other content."""
-
-    rows_a: int
-    rows_b: int
-    added: tuple[str, ...]
-    removed: tuple[str, ...]
-    changed: tuple[str, ...]
-
-    @property
-    def same(self) -> bool:
-        return not (self.added or self.removed or self.changed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +78,8 @@ class Differences:
         }
 
 
-def differences(a: RunDir, b: RunDir, *, data: bool = True) -> Differences:
-    """Everything in which two runs differ, and all their results; without `data` no table is read row by row."""
+def differences(a: RunDir, b: RunDir) -> Differences:
+    """Everything in which two runs differ, and all their results."""
     made_a, made_b = _json(a.manifest_path), _json(b.manifest_path)
     return Differences(
         recipe=_changes(_recipe(a), _recipe(b)),
@@ -106,7 +88,7 @@ def differences(a: RunDir, b: RunDir, *, data: bool = True) -> Differences:
         manifest=_changes(flat(made_a), flat(made_b)),
         settings=_settings(a, b),
         calls=_calls(a, b),
-        data=_data(a, b) if data else {},
+        data=_data(a, b),
         results=_results(results(a), results(b)),
     )
 
@@ -183,7 +165,7 @@ def _data(a: RunDir, b: RunDir) -> dict[str, TableChange]:
     found: dict[str, TableChange] = {}
     for name in _union(paths_a, paths_b):
         if not _is_results(name):
-            change = _table_change(_rows(paths_a.get(name)), _rows(paths_b.get(name)))
+            change = table_change(paths_a.get(name), paths_b.get(name))
             if not change.same:
                 found[name] = change
     return found
@@ -201,26 +183,6 @@ def _is_results(table: str) -> bool:
 def _union(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
     """Places of either, in the order of a run."""
     return sorted(a.keys() | b.keys(), key=lambda p: (int(p.split("/")[0].removeprefix("round_")), p))
-
-
-def _rows(path: Path | None) -> dict[str, Counter[bytes]]:
-    """Digests of the rows by their instruction's id; a row without one stands for itself."""
-    found: dict[str, Counter[bytes]] = {}
-    for row in read_plain(path) if path else ():
-        digest = hashlib.sha256(canonical_json(row).encode("utf-8", "surrogatepass"))
-        key = next((str(row[name]) for name in _IDS if row.get(name)), digest.hexdigest()[:16])
-        found.setdefault(key, Counter())[digest.digest()] += 1
-    return found
-
-
-def _table_change(a: Mapping[str, Counter[bytes]], b: Mapping[str, Counter[bytes]]) -> TableChange:
-    return TableChange(
-        rows_a=sum(c.total() for c in a.values()),
-        rows_b=sum(c.total() for c in b.values()),
-        added=tuple(sorted(b.keys() - a.keys())),
-        removed=tuple(sorted(a.keys() - b.keys())),
-        changed=tuple(sorted(key for key in a.keys() & b.keys() if a[key] != b[key])),
-    )
 
 
 def _results(a: list[Result], b: list[Result]) -> list[ResultChange]:

@@ -1,6 +1,6 @@
-"""DuckDB on one run directory and nothing else.
+"""DuckDB on the run directories that are named, and nothing else.
 
-Owns the locking-down: no file outside the directory, no network, no extension, no setting can be reached from a
+Owns the locking-down: no file outside of them, no network, no extension, no setting can be reached from a
 query. What is asked is the caller's; values always go in as parameters.
 """
 
@@ -15,11 +15,11 @@ import duckdb
 Values: TypeAlias = "Sequence[Any] | Mapping[str, Any]"
 
 
-def confined(root: Path) -> duckdb.DuckDBPyConnection:
-    """An empty in-memory database that may read files below `root`."""
+def confined(*roots: Path) -> duckdb.DuckDBPyConnection:
+    """An empty in-memory database that may read files below these folders."""
     db = duckdb.connect()
-    folder = str(root.resolve()).replace("'", "''")
-    db.execute(f"SET allowed_directories = ['{folder}']")
+    folders = ", ".join("'" + str(root.resolve()).replace("'", "''") + "'" for root in roots)
+    db.execute(f"SET allowed_directories = [{folders}]")
     db.execute("SET autoinstall_known_extensions = false")
     db.execute("SET autoload_known_extensions = false")
     db.execute("SET enable_external_access = false")

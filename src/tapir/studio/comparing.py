@@ -5,16 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from tapir.report.differences import Differences, ResultChange, differences, label
 from tapir.report.markup import Child, Element, el, foreign, table
-from tapir.studio.frame import labelled, options, place_name, run_url
+from tapir.studio.frame import first_line, labelled, options, place_name, run_url
 from tapir.studio.runs import View
 from tapir.types import Result
 
-MOST_ROWS = 200_000
-"""Tables are compared row by row, in this process: larger runs leave that to `tapir diff`."""
 SHOWN = 5
 
 
@@ -31,16 +27,10 @@ def compare_page(views: Mapping[str, View], asked: Mapping[str, str]) -> list[El
     )  # fmt: skip
     if a not in views or b not in views:
         return [form]
-    small = all(_rows(views[key]) <= MOST_ROWS for key in (a, b))
-    found = differences(views[a].run, views[b].run, data=small)
-    return [form, *_sections(found, views[b], small)]
+    return [form, *_sections(differences(views[a].run, views[b].run), views[a], views[b])]
 
 
-def _rows(view: View) -> int:
-    return sum(pq.read_metadata(path).num_rows for path in view.tables.stages().values())
-
-
-def _sections(found: Differences, b: View, small: bool) -> Iterator[Element]:
+def _sections(found: Differences, a: View, b: View) -> Iterator[Element]:
     yield from _section("Results", ("", "first", "second", "second − first"), [_result(r) for r in found.results])
     yield el("p", "Differences take the two runs for independent, which overstates their intervals on equal prompts.",
              class_="note")  # fmt: skip
@@ -54,20 +44,31 @@ def _sections(found: Differences, b: View, small: bool) -> Iterator[Element]:
     yield from _section("Model calls", ("step", "shared", "only first", "only second"), calls)
     settings = [[place_name(place), state] for place, state in found.settings.items()]
     yield from _section("Settings and inputs", ("step", ""), settings)
-    if not small:
-        yield el(
-            "p", "These tables are too large to be compared here; ", el("code", "tapir diff"), " does.", class_="note"
-        )
-        return
+    yield from _data(found, a, b)
+
+
+def _data(found: Differences, a: View, b: View) -> Iterator[Element]:
     rows: list[list[Child]] = []
+    cells: list[list[Child]] = []
     for name, t in found.data.items():
-        counts = [f"{n:,}" for n in (t.rows_a, t.rows_b, len(t.added), len(t.removed), len(t.changed))]
-        some = [el("a", i[:8], href=run_url(b.key, f"instruction/{i}")) for i in (*t.changed, *t.added)[:SHOWN]]
-        rows.append(
-            [place_name(name), *counts, el("span", [part for link in some for part in (link, el("span", " "))])]
-        )
+        counts = [f"{n:,}" for n in (t.rows_a, t.rows_b, t.added.count, t.removed.count, t.changed.count)]
+        some = [(b, i) for i in (*t.changed.first, *t.added.first)] + [(a, i) for i in t.removed.first]
+        links = (part for view, i in some[:SHOWN] for part in (_link(view, i), " "))
+        rows.append([place_name(name), *counts, el("span", list(links))])
+        cells += [[place_name(name), _link(b, c.id), c.column, _cell(c.a), _cell(c.b)] for c in t.cells[:SHOWN]]
     head = ("table", "rows first", "rows second", "added", "removed", "changed", "for instance")
     yield from _section("Data", head, rows)
+    if cells:
+        said = ("table", "instruction", "column", "first", "second")
+        yield from _section("First differing rows", said, cells, wide=True)
+
+
+def _link(view: View, instruction_id: str) -> Element:
+    return el("a", foreign(instruction_id[:8], 8), href=run_url(view.key, f"instruction/{instruction_id}"))
+
+
+def _cell(said: str) -> Element:
+    return el("bdi", first_line(said))
 
 
 def _section(title: str, head: tuple[str, ...], rows: list[list[Any]], *, wide: bool = False) -> Iterator[Element]:

@@ -93,3 +93,29 @@ def test_the_report_opens_without_complaint(watched, runs: Path, tmp_path: Path,
     path = write_report(RunDir(runs / name), tmp_path / "report.html")
     page = watched(path.as_uri())
     assert page.locator("h2").count() >= 10
+
+
+PAPER = 688
+"""Pixels of an A4 page between its margins."""
+
+
+def test_a_printed_report_is_light_whole_and_as_wide_as_the_paper(watched, runs: Path, tmp_path: Path):
+    path = write_report(RunDir(runs / "finished"), tmp_path / "report.html")
+    page = watched(path.as_uri())
+    page.set_viewport_size({"width": PAPER, "height": 1000})
+    page.emulate_media(media="print", color_scheme="dark")
+
+    def style(selector: str, name: str) -> str:
+        return page.locator(selector).first.evaluate("(e, name) => getComputedStyle(e).getPropertyValue(name)", name)
+
+    assert style("body", "background-color") == "rgb(255, 255, 255)"
+    assert style("body", "color") == "rgb(0, 0, 0)"
+    assert style(".scroll:has(> svg)", "break-inside") == "avoid"
+    assert style("caption", "break-after") == "avoid"
+    assert not page.locator("nav").is_visible()
+    folded = page.locator("details:not([open]) table, details:not([open]) .answers")
+    heights = folded.evaluate_all("all => all.map(e => e.checkVisibility() ? e.getBoundingClientRect().height : 0)")
+    assert len(heights) > 10
+    assert min(heights) > 20  # what is folded away on a screen is on the paper
+    assert page.evaluate("document.documentElement.scrollWidth") <= PAPER
+    assert page.pdf(prefer_css_page_size=True).startswith(b"%PDF")

@@ -16,7 +16,7 @@ from invented import Invented
 from tapir.store.progress import ProgressFile
 from tapir.store.rundir import RunDir
 from tapir.studio.serving import serving
-from tapir.types import Answer, Dropped, Instruction, Receipt
+from tapir.types import Answer, Dropped, Instruction, Receipt, Verdict
 
 ATTACKS = (
     "<script>alert(1)</script><img src=x onerror=alert(2)>[click](javascript:alert(3))"
@@ -191,6 +191,28 @@ def test_a_run_at_work_shows_its_stage_with_rate_cost_and_time_left(tmp_path: Pa
         assert 'data-every-ms="2000"' in text
         assert "working" in asker.page("/")
         assert "No seed has a difficulty yet" in asker.page("/run/run/difficulty")
+
+
+def test_pairs_on_which_the_judge_contradicts_the_check_are_listed(invent, tmp_path: Path):
+    run = invent(seeds=40, held_out=12, rounds=1, until="hard")
+    pool = list(run.step("round_0/02_classified", "").read(Instruction))
+
+    def votes(i: Instruction, checked: tuple[float, float], judged: tuple[float, float]) -> list[Verdict]:
+        both = [(checked, "verified"), (judged, "text")]
+        orders = ("student_first", "teacher_first")
+        return [Verdict(i.id, order, *scores, method=method) for scores, method in both for order in orders]
+
+    wrong, right, tied, half = (votes(i, (1, 10), scores) for i, scores in
+                                zip(pool, ((9, 4), (2, 8), (9, 4), (9, 4)), strict=False))  # fmt: skip
+    tied = [replace(v, student_score=10.0) if v.method == "verified" else v for v in tied]  # both answers pass
+    half[-1] = replace(half[-1], student_score=None, teacher_score=None, problem="no_rating")
+    run.step("round_0/06_verdicts", "").write(Verdict, [*wrong, *right, *tied, *half])
+    with serving(tmp_path) as url:
+        text = Asker(url).page("/run/run/judge")
+    section = text.partition("judge against check")[2].partition("<h2>")[0]
+    assert "prefers the answer that fails the check in 1 of 2 pairs" in section
+    assert re.findall(r"instruction/(\w+)", section) == [pool[0].id]
+    assert "<td>teacher</td><td>−5</td>" in section
 
 
 def test_two_equal_runs_differ_in_nothing(reader):

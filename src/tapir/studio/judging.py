@@ -1,4 +1,4 @@
-"""Where a judge is at odds (with itself in the other order, a second judge, a person), and answers in columns."""
+"""Where a judge is at odds (with itself in the other order, a check, another judge, a person); answers in columns."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from tapir.curriculum.difficulty import difficulties
 from tapir.report.judge import SECOND, gold_lines
-from tapir.report.marked import judged_pairs, marked_gold, marked_report
+from tapir.report.marked import BY_JUDGE, judged_pairs, marked_gold, marked_report
 from tapir.report.markup import Child, Element, el, foreign, table
 from tapir.store.tables import read_rows
 from tapir.studio.frame import first_line, labelled, options, place_name, run_url, signed, tag
@@ -27,7 +27,7 @@ ANSWERS_PAGE = 10
 
 def judge_page(view: View) -> list[Element]:
     """Every kind of disagreement, the widest first."""
-    parts = [*_flips(view), *_second(view), *_people(view)]
+    parts = [*_flips(view), *_checks(view), *_second(view), *_people(view)]
     return parts or [el("p", "Nothing has been judged yet.", class_="absent")]
 
 
@@ -72,6 +72,26 @@ def _link(view: View, instruction_id: str, text: str) -> Element:
     return el(
         "a", el("bdi", first_line(text, 110) or "(empty)"), href=run_url(view.key, f"instruction/{instruction_id}")
     )
+
+
+def _checks(view: View) -> Iterator[Element]:
+    """Pairs that a check has decided and the judge too (`judge.verified: also`)."""
+    for pairs in judged_pairs(view.run):
+        rows, count, total = view.tables.against_check(pairs.verdicts, BY_JUDGE, SHOWN)
+        if not total:
+            continue
+        yield el("h2", f"{place_name(pairs.place)}: judge against check")
+        yield el("p", f"The judge prefers the answer that fails the check in {count:,} of {total:,} pairs of which one "
+                 f"answer passes and one fails ({100 * count / total:.0f} %).")  # fmt: skip
+        texts = {r["id"]: r["text"] for r in view.tables.details([r["id"] for r in rows])}
+        data: list[list[Child]] = [
+            [_link(view, r["id"], texts.get(r["id"], r["id"])), foreign(r["student"], 40),
+             pairs.against if r["checked"] > 0 else foreign(r["student"], 40), signed(r["judged"])]
+            for r in rows
+        ]  # fmt: skip
+        if data:
+            head = ("instruction", "student", "passes the check", f"judge: points for {pairs.against}")
+            yield el("div", table(head, data, caption=f"{len(data)} of {count:,}, widest first"), class_="rows")
 
 
 def _second(view: View) -> Iterator[Element]:

@@ -284,6 +284,26 @@ class RunTables:
         spread = {r["id"]: r["spread"] for r in found}
         return [{**row, "spread": spread[row["id"]]} for row in self.details(list(spread))]
 
+    def against_check(self, path: Path, methods: tuple[str, ...], most: int) -> tuple[list[dict[str, Any]], int, int]:
+        """Pairs of which the judge prefers the answer that the check holds for worse, the widest gap first.
+
+        With how many there are, and of how many that have both: a check's winner, and a judge read in every vote.
+        """
+        pairs = (
+            "SELECT instruction_id AS id, student, avg(teacher_score - student_score) FILTER (method = 'verified') AS "
+            "checked, avg(teacher_score - student_score) FILTER (list_contains($methods, method)) AS judged FROM "
+            "read_parquet($path) GROUP BY ALL HAVING checked <> 0 AND judged IS NOT NULL AND "
+            "count(*) FILTER (list_contains($methods, method) AND problem IS NOT NULL) = 0"
+        )
+        values = {"path": str(path.resolve()), "methods": list(methods)}
+        count = f"SELECT count(*) AS n, count(*) FILTER (checked * judged < 0) AS against FROM ({pairs})"
+        (counted,) = self.query(count, values)
+        rows = self.query(
+            f"SELECT * FROM ({pairs}) WHERE checked * judged < 0 ORDER BY abs(judged) DESC, id, student LIMIT $most",
+            {**values, "most": most},
+        )
+        return rows, int(counted["against"]), int(counted["n"])
+
     def sample(self, path: Path, methods: tuple[str, ...], seed: str, most: int) -> list[tuple[str, str]]:
         """Judged pairs (instruction, student) in an order that depends on the seed alone."""
         rows = self.query(

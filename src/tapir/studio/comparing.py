@@ -55,7 +55,8 @@ def _data(found: Differences, a: View, b: View) -> Iterator[Element]:
         some = [(b, i) for i in (*t.changed.first, *t.added.first)] + [(a, i) for i in t.removed.first]
         links = (part for view, i in some[:SHOWN] for part in (_link(view, i), " "))
         rows.append([place_name(name), *counts, el("span", list(links))])
-        cells += [[place_name(name), _link(b, c.id), c.column, _cell(c.a), _cell(c.b)] for c in t.cells[:SHOWN]]
+        for c in t.cells[:SHOWN]:
+            cells.append([place_name(name), _link(b, c.id), c.column, _cell(c.a), _cell(c.b)])
     head = ("table", "rows first", "rows second", "added", "removed", "changed", "for instance")
     yield from _section("Data", head, rows)
     if cells:

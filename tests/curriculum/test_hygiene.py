@@ -30,6 +30,7 @@ def refused(text: str, task: str = "Math") -> str | None:
         ("The answer is ninety minutes, since the train is fast.", "answers"),
         ("```python\nprint(120 / 80 * 60)\n``` prints the minutes that the train needs.", "answers"),
         ("Here is a shell command that prints how many minutes that are.", "answers"),
+        ("36", "answers"),
         ("Here is a list of trains. Which of them needs the most minutes for its way?", None),
         ("Tell me. " * 30, "too_long"),
         ("Combien de pommes est-ce que la fille et le garçon ont dans une boîte avec des poires ?", "other_language"),

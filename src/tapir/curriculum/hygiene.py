@@ -92,6 +92,8 @@ class Hygiene:
         """Whether the text answers its parent, as small teachers often do when asked for another instruction."""
         if _OPENS_ANSWER.match(child.text) and not _OPENS_ANSWER.match(parent.text):
             return True
+        if not any(map(str.isalpha, child.text)):
+            return True
         if _passes_as_answer(parent.check, child.text):
             return True
         known = self._known_answers.get(parent.id)

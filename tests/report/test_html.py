@@ -124,6 +124,20 @@ def test_it_runs_no_script_and_fetches_nothing(finished_run: RunDir, tmp_path: P
     assert "url(" not in str([a for _, a in page.tags])
 
 
+def test_an_arm_of_an_ablation_is_finished_with_one_measurement(finished_run: RunDir, tmp_path: Path):
+    arm = tmp_path / "arm"
+    shutil.copytree(finished_run.root, arm)
+    rounds = sorted(path.name for path in arm.glob("round_[1-9]*"))
+    evaluations = [arm / name / "06_evaluation.receipt.json" for name in rounds]
+    for path in evaluations[:-1]:
+        path.unlink()
+    assert "The run is not finished" in outline(RunDir(arm), tmp_path).text
+    shutil.copy(evaluations[-1], evaluations[-1].with_name("08_measured.receipt.json"))
+    text = outline(RunDir(arm), tmp_path).text
+    assert f"{len(rounds)} of {len(rounds)} rounds done" in text
+    assert "The run is not finished" not in text
+
+
 def test_the_same_files_give_the_same_bytes(finished_run: RunDir, tmp_path: Path, invent: MakeRun):
     first = write_report(finished_run, tmp_path / "a.html").read_bytes()
     assert write_report(finished_run, tmp_path / "b.html").read_bytes() == first

@@ -81,7 +81,7 @@ def test_a_dropped_grown_instruction_is_refused_and_another_one_written(settings
     def grow(session: Session) -> tuple[list[Instruction], list[Rejection]]:
         rejections: list[Rejection] = []
         receipt = Receipt("expanded")
-        return rounds.grown_from(session, 1, {"Math": 1}, parents, parents, {}, rejections, receipt), rejections
+        return rounds.grown_from(session, 1, {"Math": 1}, parents, parents, {}, {}, rejections, receipt), rejections
 
     with open_tools(settings, tmp_path / "run") as session:
         session.run.root.mkdir()

@@ -60,7 +60,7 @@ def report(opened: Classifier, tokens: int, count: int, repeats: int, onnx: dict
         for name, (run, workers) in onnx.items()
         for size in BATCHES
     }
-    jobs: dict[str, Callable[[], Any]] = {"classify": lambda: opened.guess(instructions), **bare, **others}
+    jobs: dict[str, Callable[[], Any]] = {"classify": lambda: list(opened.guesses(instructions)), **bare, **others}
     rates: dict[str, list[float]] = {name: [] for name in jobs}
     for _ in range(repeats):
         for name, job in jobs.items():

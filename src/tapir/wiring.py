@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib import resources
@@ -21,17 +21,18 @@ import yaml
 from tapir.config import Model, Recipe, Role, endpoint_of, override, parse_recipe, read_yaml
 from tapir.curriculum.checks import RunProgram
 from tapir.curriculum.contamination import ContaminationIndex
+from tapir.curriculum.dedup import NearDuplicate, near_duplicates
 from tapir.curriculum.hygiene import Likeness, OffType
 from tapir.manifest import manifest
 from tapir.models.calls import Asks, Backend, BatchBackend, Reply, Sampling, SpreadBackend, Tries, Usage
-from tapir.models.classifier import Classifier, open_classifier
+from tapir.models.classifier import open_classifier
 from tapir.models.engine import Caller
 from tapir.models.ledger import Ledger
 from tapir.models.limits import Throttle
 from tapir.models.spread import SpreadCaller
 from tapir.progress import Noted, Progress
 from tapir.sandbox import run_program
-from tapir.stages.classify import check_labels, off_type
+from tapir.stages.classify import Guesses, check_labels, off_type
 from tapir.stages.decontaminate import allowed
 from tapir.stages.judge import Asking, JudgePlan
 from tapir.stages.seeds import evaluation_texts
@@ -138,12 +139,18 @@ class Session:
         return open_local(model, folder)
 
     @functools.cached_property
-    def classifier(self) -> Classifier | None:
+    def classifier(self) -> Guesses | None:
         """The recipe's trained classifier, where it labels; small enough to stay in memory beside a large model."""
         settings = self.recipe.classify
         if settings.by != "classifier" or settings.classifier is None:
             return None
-        found = open_classifier(Path(settings.classifier))
+        folder = Path(settings.classifier)
+        if self.recipe.executor == "ray":
+            from tapir.executors.pool import RayClassifier
+
+            found: Guesses = RayClassifier(folder, self.recipe.ray)
+        else:
+            found = open_classifier(folder)
         check_labels(found, self.taxonomy)
         return found
 
@@ -252,11 +259,23 @@ class Session:
         settings = self.recipe.expand
         if settings.embedding is None:
             return None
-        from tapir.models.embedding import EmbeddingIndex
+        from tapir.models.embedding import EmbeddingIndex, Encoder
         from tapir.models.resolve import resolve
 
-        encoder = Model(kind="local", model=settings.embedding)
-        return EmbeddingIndex(resolve(encoder, progress=self.progress.fetching), above=settings.embedding_above)
+        folder = resolve(Model(kind="local", model=settings.embedding), progress=self.progress.fetching)
+        if self.recipe.executor == "ray":
+            from tapir.executors.pool import RayEncoder
+
+            return EmbeddingIndex(RayEncoder(folder, self.recipe.ray), above=settings.embedding_above)
+        return EmbeddingIndex(Encoder(folder), above=settings.embedding_above)
+
+    def near_duplicates(self, rows: Sequence[tuple[str, str]]) -> list[NearDuplicate]:
+        """(id, text) rows that repeat an earlier one."""
+        if self.recipe.executor == "ray":
+            from tapir.executors.pool import spread_near_duplicates
+
+            return spread_near_duplicates(rows, self.recipe.ray)
+        return near_duplicates(rows)
 
     def student_weights(self) -> Path:
         """The base student's folder, fetched if need be."""

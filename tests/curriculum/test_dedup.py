@@ -9,9 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tapir.curriculum.dedup import (
+    AlikeFinder,
     PrefixIndex,
     RougeIndex,
     exact_duplicates,
+    first_of_alike,
     naive_rouge_l,
     near_by_lcs,
     near_duplicates,
@@ -133,6 +135,28 @@ def test_candidates_that_pass_stay_in_an_index_that_was_given():
     index = RougeIndex()
     near_duplicates([("c1", "Explain how a heat pump works.")], index)
     assert index.match("explain how a heat pump works") == ("c1", 1.0)
+
+
+@settings(max_examples=200)
+@given(st.lists(TEXT, max_size=12), st.randoms(use_true_random=False))
+def test_what_is_alike_may_be_found_in_any_order(texts: list[str], rng: random.Random):
+    rows = [(f"row {n}", text) for n, text in enumerate(texts)]
+    finder, order = AlikeFinder(texts), list(range(len(texts)))
+    rng.shuffle(order)
+    found = {n: finder.earlier(n) for n in order}
+    assert first_of_alike(rows, [found[n] for n in range(len(texts)) if found[n].positions]) == near_duplicates(rows)
+
+
+def test_texts_from_one_mould_are_compared_with_those_that_stay(monkeypatch: pytest.MonkeyPatch):
+    rng = random.Random(3)
+    monkeypatch.setattr("tapir.curriculum.dedup.MOST_ALIKE", 4)
+    moulds = [[f"m{m}w{n}" for n in range(10)] for m in range(3)]
+    texts = [" ".join(edited(rng, moulds[rng.randrange(3)], ["x", "y", "z"])) for _ in range(150)]
+    rows = [(f"row {n}", text) for n, text in enumerate(texts)]
+    finder = AlikeFinder(texts)
+    alike = [found for n in range(len(texts)) if (found := finder.earlier(n)).positions]
+    assert any(not found.whole for found in alike)
+    assert first_of_alike(rows, alike) == near_duplicates(rows)
 
 
 def test_exact_duplicates_name_the_first_row_that_says_the_same():

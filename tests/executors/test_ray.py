@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+import random
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ray_nodes import Echo, two_nodes
-from tiny import build_tiny_model
+from tiny import build_tiny_encoder, build_tiny_model, typed_questions
 from training_rows import examples, settings
 from whole_run import finish, prepare, start, tables
 
@@ -17,7 +18,7 @@ from tapir.config import RaySettings
 from tapir.models.calls import Reply, Request, Sampling
 from tapir.models.ledger import Ledger
 from tapir.models.spread import SpreadCaller
-from tapir.types import Message
+from tapir.types import Instruction, Message
 
 pytest.importorskip("ray", reason="needs the extra ray: pip install -e '.[ray]'")
 pytestmark = [
@@ -88,6 +89,46 @@ def test_an_error_on_a_worker_is_the_same_error_here(joined: RaySettings, tmp_pa
     nowhere = RayBatches(functools.partial(weights_here, tmp_path / "nowhere"), joined, identity="x", batch_size=4)  # type: ignore[arg-type]
     with pytest.raises(ModelError, match="a disk that all nodes share"):
         nowhere.generate(list(_requests(2)))
+
+
+def test_a_pool_is_labelled_and_encoded_as_in_one_process(
+    joined: RaySettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tapir.executors.pool import RayClassifier, RayEncoder
+    from tapir.models import classifier as classifying
+    from tapir.models.embedding import Encoder
+    from tapir.stages.distil_classifier import Choices, train_classifier
+    from tapir.tasks import load_taxonomy
+    from tapir.training.encoder import EncoderSettings
+
+    rows = [Instruction(text, task=task) for task, text in typed_questions(20)]
+    base, folder = build_tiny_encoder(tmp_path / "base"), tmp_path / "classifier"
+    quick = EncoderSettings(epochs=1, batch=8, max_tokens=32)
+    train_classifier(base, rows, load_taxonomy(), folder, Choices(held_out=0.2), quick, say=lambda epoch, note: None)
+
+    monkeypatch.setattr(classifying, "CHUNK_TEXTS", 16)
+    here = list(classifying.open_classifier(folder).guesses(rows))
+    there = list(RayClassifier(folder, joined).guesses(rows))
+    assert there == here
+    assert len({guess.confidence for guess in here}) > 16
+
+    texts = [row.text for row in rows]
+    monkeypatch.setattr("tapir.executors.pool.ENCODED_TOGETHER", 16)
+    monkeypatch.setattr("tapir.models.embedding.BATCH", 16)
+    assert (RayEncoder(base, joined).vectors(texts) == Encoder(base).vectors(texts)).all()
+
+
+def test_near_duplicates_are_those_of_one_process(joined: RaySettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tapir.curriculum.dedup import near_duplicates
+    from tapir.executors import pool
+
+    rng = random.Random(5)
+    rows = [(str(n), " ".join(f"w{int(60 ** rng.random())}" for _ in range(rng.randint(4, 14)))) for n in range(400)]
+    monkeypatch.setattr(pool, "NEAR_ROWS", 100)
+    monkeypatch.setattr(pool, "NEAR_BLOCK", 30)
+    found = pool.spread_near_duplicates(rows, joined)
+    assert found == near_duplicates(rows)
+    assert 50 < len(found) < 350
 
 
 def test_no_row_is_lost_when_a_worker_and_then_a_node_die(joined: RaySettings, cluster: Any, tmp_path: Path) -> None:

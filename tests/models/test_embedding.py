@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tapir.models.embedding import EmbeddingIndex
+from tapir.models.embedding import EmbeddingIndex, Encoder
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "name", "a", "river", "sort", "the", "list", "write", "poem"]
 
@@ -30,7 +30,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_same_words_repeat_and_others_do_not(encoder: Path):
-    index = EmbeddingIndex(encoder, above=0.999)
+    index = EmbeddingIndex(Encoder(encoder), above=0.999)
     assert not index.repeats("name a river")
     index.add(["name a river", "sort the list"])
     assert index.repeats("Name a river")
@@ -40,7 +40,7 @@ def test_the_same_words_repeat_and_others_do_not(encoder: Path):
 
 
 def test_many_single_additions_are_remembered(encoder: Path):
-    index = EmbeddingIndex(encoder, above=0.999)
+    index = EmbeddingIndex(Encoder(encoder), above=0.999)
     for _ in range(70):
         index.add(["sort the list"])
     index.add(["name a river"])

@@ -19,8 +19,8 @@ class Sure:
 
     labels = ("Math", "Art")
 
-    def guess(self, instructions: Sequence[Instruction]) -> list[Guess]:
-        return [Guess(i.text.split()[0], float(i.text.split()[1])) for i in instructions]
+    def guesses(self, instructions: Sequence[Instruction]) -> Iterator[Guess]:
+        return (Guess(i.text.split()[0], float(i.text.split()[1])) for i in instructions)
 
 
 def teacher(rows: list[Instruction], account: Receipt) -> Iterator[Instruction]:

@@ -57,7 +57,7 @@ def test_the_int8_engine_says_what_the_weights_say(trained: tuple[Path, dict[str
     folder, _ = trained
     small, full = open_classifier(folder), Classifier(folder, TransformersEngine(folder))
     assert (small.engine.name, full.engine.name) == (INT8, "transformers")
-    pairs = list(zip(small.guess(ROWS), full.guess(ROWS), strict=True))
+    pairs = list(zip(small.guesses(ROWS), full.guesses(ROWS), strict=True))
     assert all(a.task == b.task for a, b in pairs)
     assert max(abs(a.confidence - b.confidence) for a, b in pairs) < 0.05
 
@@ -66,8 +66,8 @@ def test_guesses_come_in_the_order_of_the_rows_whatever_their_lengths(trained: t
     opened = open_classifier(trained[0])
     long = Instruction("write a story about " + "boats " * 200)
     mixed = [ROWS[0], long, ROWS[30], ROWS[12]]
-    assert [g.task for g in opened.guess(mixed)] == ["Math", "Writing", "History", "Writing"]
-    assert opened.guess([]) == []
+    assert [g.task for g in opened.guesses(mixed)] == ["Math", "Writing", "History", "Writing"]
+    assert list(opened.guesses([])) == []
 
 
 def test_other_weights_are_another_identity(trained: tuple[Path, dict[str, Any]], tmp_path: Path):

@@ -29,6 +29,9 @@ from tapir.types import content_id
 PREFIX_FROM = 200_000
 """Rows from which `near_duplicate_index` looks for shared rare words instead of scanning all bitmaps."""
 
+MOST_ALIKE = 32
+"""Earlier texts that `AlikeFinder` names; a row that has as many is looked at again by `first_of_alike`."""
+
 _PREFIX_BITS = 1024
 """Width of the bitmaps of `PrefixIndex`, one width for texts of every length."""
 _NARROWEST = 64
@@ -84,14 +87,17 @@ def exact_duplicates(rows: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def near_duplicates(
-    candidates: Iterable[tuple[str, str]],
-    against: Iterable[tuple[str, str]] | NearDuplicateIndex = (),
+    candidates: Sequence[tuple[str, str]],
+    against: Sequence[tuple[str, str]] | NearDuplicateIndex = (),
 ) -> list[NearDuplicate]:
     """Candidates that repeat a text of `against` or an earlier candidate that does not.
 
     An index given as `against` is extended by the candidates that pass.
     """
-    index = near_duplicate_index(list(against)) if isinstance(against, Iterable) else against
+    if isinstance(against, Sequence):
+        index = near_duplicate_index(against, expected=len(against) + len(candidates))
+    else:
+        index = against
     found: list[NearDuplicate] = []
     for id, text in candidates:
         match = index.match(text)
@@ -100,6 +106,55 @@ def near_duplicates(
         else:
             found.append(NearDuplicate(id, *match))
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Alike:
+    """A text, by its place among others, and the earlier ones that it is a near duplicate of, the most alike first."""
+
+    position: int
+    positions: list[int]
+    scores: list[float]
+    whole: bool = True
+    """False where there are more than these: of many texts from one mould, each is like all before it."""
+
+
+class AlikeFinder:
+    """Which earlier texts a text is like, whether or not those stay: what can be found out in any order, anywhere."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self._texts = texts
+        self._index = PrefixIndex()
+
+    def earlier(self, position: int) -> Alike:
+        for known in range(len(self._index), position):
+            self._index.add(str(known), self._texts[known])
+        found = self._index.matches(self._texts[position], before=position, at_most=MOST_ALIKE)
+        return Alike(position, [int(id) for id, _ in found], [score for _, score in found], len(found) < MOST_ALIKE)
+
+
+def first_of_alike(rows: Sequence[tuple[str, str]], found: Iterable[Alike]) -> list[NearDuplicate]:
+    """What `near_duplicates(rows)` says, from what `AlikeFinder` found about each row that is like another, in order.
+
+    A row that repeats only rows which are dropped themselves stays. Where more are alike than were named, the row is
+    compared with all that stay, here.
+    """
+    dropped = dict[int, NearDuplicate]()
+    kept, read = PrefixIndex(), 0
+    for alike in found:
+        id, text = rows[alike.position]
+        if alike.whole:
+            stay = [(p, s) for p, s in zip(alike.positions, alike.scores, strict=True) if p not in dropped]
+            match = (rows[stay[0][0]][0], stay[0][1]) if stay else None
+        else:
+            for position in range(read, alike.position):
+                if position not in dropped:
+                    kept.add(*rows[position])
+            read = alike.position
+            match = kept.match(text)
+        if match is not None:
+            dropped[alike.position] = NearDuplicate(id, *match)
+    return list(dropped.values())
 
 
 def near_duplicate_index(rows: Sequence[tuple[str, str]], *, expected: int = 0) -> NearDuplicateIndex:
@@ -150,8 +205,8 @@ class _Texts:
                 "look for near duplicates in parts"
             ) from error
 
-    def near(self, numbers: list[int], positions: Iterable[int]) -> list[tuple[str, float]]:
-        """The near duplicates among `positions`, the most alike first, then the earliest."""
+    def near(self, numbers: list[int], positions: Iterable[int], at_most: int | None = None) -> list[tuple[str, float]]:
+        """The near duplicates among `positions`, the most alike first, then the earliest; the first `at_most` found."""
         query, m = self.code(numbers), len(numbers)
         found: list[tuple[float, int]] = []
         for position in positions:
@@ -160,6 +215,8 @@ class _Texts:
             lcs = LCSseq.similarity(query, text, score_cutoff=(7 * total + 19) // 20)
             if near_by_lcs(lcs, m, len(text)):
                 found.append((-2 * lcs / total, position))
+                if len(found) == at_most:
+                    break
         return [(self.ids[position], -score) for score, position in sorted(found)]
 
 
@@ -299,10 +356,13 @@ class PrefixIndex:
         """The (id, ROUGE-L) of the most alike text, if it is a near duplicate; the earliest among equals."""
         return next(iter(self.matches(text)), None)
 
-    def matches(self, text: str) -> list[tuple[str, float]]:
-        """Every near duplicate of `text`, the most alike first."""
+    def matches(self, text: str, *, before: int | None = None, at_most: int | None = None) -> list[tuple[str, float]]:
+        """Every near duplicate of `text`, the most alike first; of the first `before` texts, and so many, if given."""
         read = self._read(text)
-        return self._texts.near(read.numbers, self._candidates(read)) if read.numbers else []
+        if not read.numbers:
+            return []
+        candidates = [p for p in self._candidates(read) if before is None or p < before]
+        return self._texts.near(read.numbers, candidates, at_most)
 
     def _read(self, text: str) -> _Read:
         """A text that is matched is often added next: it is read once."""

@@ -22,6 +22,7 @@ from tapir.errors import MissingExtra, ModelError
 from tapir.models.local_rows import usable_cores
 from tapir.models.students import name_every_token
 from tapir.models.weights_hash import weights_hash
+from tapir.parts import parts
 from tapir.prompts.delimit import cut
 from tapir.store.rundir import file_hash, fingerprint
 from tapir.types import Instruction
@@ -68,12 +69,10 @@ class Classifier:
         self._max_tokens = int(settings["max_tokens"])
         self._tokenizer = load_tokenizer(folder, self._max_tokens)
 
-    def guess(self, instructions: Sequence[Instruction]) -> list[Guess]:
+    def guesses(self, instructions: Iterable[Instruction]) -> Iterator[Guess]:
         """One guess an instruction, in order."""
-        found: list[Guess] = []
-        for start in range(0, len(instructions), CHUNK_TEXTS):
-            found += self._guesses(self.encode(instructions[start : start + CHUNK_TEXTS]))
-        return found
+        for chunk in parts(instructions, CHUNK_TEXTS):
+            yield from self._guesses(self.encode(chunk))
 
     def encode(self, instructions: Iterable[Instruction]) -> list[list[int]]:
         texts = [classified_text(i, self._max_tokens) for i in instructions]
@@ -97,10 +96,10 @@ class Classifier:
         self.engine.close()
 
 
-def open_classifier(folder: Path) -> Classifier:
-    """The classifier of a folder on the engine that serves it best here."""
+def open_classifier(folder: Path, *, workers: int | None = None) -> Classifier:
+    """The classifier of a folder on the engine that serves it best here; `workers` are by default all cores."""
     read_settings(folder)  # a folder of something else is told so before anything is loaded
-    return Classifier(folder, Int8Engine(folder) if engine_of(folder) == INT8 else TransformersEngine(folder))
+    return Classifier(folder, Int8Engine(folder, workers) if engine_of(folder) == INT8 else TransformersEngine(folder))
 
 
 def identity(folder: Path) -> str:
@@ -175,11 +174,11 @@ class Int8Engine:
 
     name = INT8
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, workers: int | None = None) -> None:
         import ctranslate2
         from safetensors import safe_open
 
-        self.workers = usable_cores()
+        self.workers = workers or usable_cores()
         self._encoder: Any = ctranslate2.Encoder(
             str(folder / INT8), device="cpu", compute_type="int8", inter_threads=self.workers, intra_threads=1
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +18,39 @@ MAX_TOKENS = 256
 """What MiniLM was trained on; the rest of a longer text is not looked at."""
 
 
+class Vectors(Protocol):
+    """Unit vectors of texts, one a row."""
+
+    def vectors(self, texts: Sequence[str]) -> NDArray[np.float32]: ...
+
+
 class EmbeddingIndex:
     """Texts by the direction of their vectors; a text repeats another at a cosine of `above` or more."""
 
-    def __init__(self, folder: Path, *, above: float) -> None:
+    def __init__(self, encoder: Vectors, *, above: float) -> None:
+        self._encoder, self._above = encoder, above
+        self._known: list[NDArray[np.float32]] = []
+
+    def add(self, texts: Sequence[str]) -> None:
+        """Texts that later ones must not repeat."""
+        if texts:
+            self._known.append(self._encoder.vectors(texts))
+
+    def repeats(self, text: str) -> bool:
+        """Whether a text known so far says the same."""
+        if not self._known:
+            return False
+        if len(self._known) > BATCH:
+            # One text at a time is added while growing; joined, they are compared in one product.
+            self._known = [np.concatenate(self._known)]
+        (vector,) = self._encoder.vectors([text])
+        return any(float((known @ vector).max()) >= self._above for known in self._known)
+
+
+class Encoder:
+    """An encoder in this process."""
+
+    def __init__(self, folder: Path) -> None:
         from transformers import AutoModel, AutoTokenizer
         from transformers.utils.logging import disable_progress_bar
 
@@ -30,22 +59,9 @@ class EmbeddingIndex:
         encoder: Any = AutoModel
         self._tokenizer: Any = loader.from_pretrained(str(folder), local_files_only=True)
         self._encoder: Any = encoder.from_pretrained(str(folder), use_safetensors=True, local_files_only=True).eval()
-        self._above = above
-        self._vectors: list[NDArray[np.float32]] = []
 
-    def add(self, texts: Sequence[str]) -> None:
-        """Texts that later ones must not repeat."""
-        self._vectors += [self._encoded(texts[at : at + BATCH]) for at in range(0, len(texts), BATCH)]
-
-    def repeats(self, text: str) -> bool:
-        """Whether a text known so far says the same."""
-        if not self._vectors:
-            return False
-        if len(self._vectors) > BATCH:
-            # One text at a time is added while growing; joined, they are compared in one product.
-            self._vectors = [np.concatenate(self._vectors)]
-        (vector,) = self._encoded([text])
-        return any(float((known @ vector).max()) >= self._above for known in self._vectors)
+    def vectors(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        return np.concatenate([self._encoded(texts[at : at + BATCH]) for at in range(0, len(texts), BATCH)])
 
     def _encoded(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Unit vectors: the mean of the last layer over a text's tokens."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Protocol
 
 from tapir.curriculum.hygiene import OffType
@@ -80,7 +81,7 @@ class Guesses(Protocol):
 
     labels: tuple[str, ...]
 
-    def guess(self, instructions: Sequence[Instruction]) -> list[Guess]: ...
+    def guesses(self, instructions: Sequence[Instruction]) -> Iterator[Guess]: ...
 
 
 AskTeacher = Callable[[list[Instruction], Receipt], Iterator[Instruction]]
@@ -88,7 +89,7 @@ AskTeacher = Callable[[list[Instruction], Receipt], Iterator[Instruction]]
 
 
 def classify_with(
-    instructions: Iterable[Instruction],
+    instructions: Sequence[Instruction],
     classifier: Guesses,
     ask_teacher: AskTeacher | None,
     *,
@@ -100,8 +101,9 @@ def classify_with(
     Without a teacher the classifier's word is taken everywhere. The notes say who labelled how many.
     """
     counts, unknown = Counter[str](), 0
+    coming = classifier.guesses(instructions)
     for part in parts(instructions):
-        guesses = classifier.guess(part)
+        guesses = list(islice(coming, len(part)))
         unsure = [i for i, g in zip(part, guesses, strict=True) if g.confidence < confidence]
         account = Receipt(receipt.stage)
         # A teacher with nothing to say is not even opened: its weights may be large.
@@ -132,7 +134,7 @@ def off_type(classifier: Guesses, confidence: float) -> OffType:
     """Whether the classifier is sure that an instruction is of another type than it says, one that it can tell."""
 
     def says(instruction: Instruction) -> bool:
-        (guess,) = classifier.guess([instruction])
+        (guess,) = classifier.guesses([instruction])
         return (
             instruction.task in classifier.labels and guess.task != instruction.task and guess.confidence >= confidence
         )

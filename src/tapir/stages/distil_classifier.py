@@ -133,7 +133,7 @@ def _measured(folder: Path, rows: Sequence[Instruction]) -> dict[str, Any]:
 
 def outcome(classifier: Classifier, rows: Sequence[Instruction]) -> tuple[Agreement, dict[str, Any]]:
     """How far the classifier agrees with the rows' own labels: counts, and the same as plain data."""
-    guesses = classifier.guess(rows)
+    guesses = list(classifier.guesses(rows))
     found = compared(rows, guesses, classifier.labels)
     low, high = found.interval()
     outcomes = [(g.confidence, g.task == row.task) for g, row in zip(guesses, rows, strict=True)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import random
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from tapir.config import Decontaminate, Seeds
 from tapir.curriculum.contamination import NGRAM, Item
-from tapir.curriculum.dedup import near_duplicate_index, near_duplicates
+from tapir.curriculum.dedup import NearDuplicate, near_duplicates
 from tapir.curriculum.words import words
 from tapir.errors import DataError, MissingExtra
 from tapir.evaluation.benchmarks import benchmark_names, files_among, load_benchmark
@@ -38,6 +38,8 @@ from tapir.types import (
 
 Form = Literal["alpaca", "messages", "sharegpt", "columns"]
 Located = tuple[str, Any]
+FindRepeated = Callable[[Sequence[tuple[str, str]]], list[NearDuplicate]]
+"""(id, text) rows in, those of them that repeat an earlier one out."""
 """Where a row stood, and the row; a string instead of a mapping is a row that could not be read, and says why."""
 
 
@@ -305,10 +307,11 @@ def builtin_hash() -> str:
     return content_id(*(f"{where} {canonical_json(row)}" for where, row in rows))
 
 
-def without_near_duplicates(pool: Pool, receipt: Receipt, dropped: KeepDropped = forget) -> list[Instruction]:
+def without_near_duplicates(
+    pool: Pool, receipt: Receipt, dropped: KeepDropped = forget, find: FindRepeated = near_duplicates
+) -> list[Instruction]:
     """The first of each group of near duplicates (ROUGE-L F1 of 0.7 and more), the others counted."""
-    index = near_duplicate_index([], expected=len(pool.instructions))
-    repeated = {d.id: d.of for d in near_duplicates(((i.id, i.text) for i in pool.instructions), index)}
+    repeated = {d.id: d.of for d in find([(i.id, i.text) for i in pool.instructions])}
     if repeated:
         receipt.drop("near_duplicate", len(repeated))
     for i, where in zip(pool.instructions, pool.where, strict=True):

@@ -45,7 +45,7 @@ def gather_seeds(session: Session) -> Step:
             pool = seeding.load_pool(recipe.seeds, seed=recipe.seed, receipt=receipt, dropped=dropped)
             kept = pool.instructions
             if recipe.seeds.near_duplicates:
-                kept = seeding.without_near_duplicates(pool, receipt, dropped)
+                kept = seeding.without_near_duplicates(pool, receipt, dropped, session.near_duplicates)
             if recipe.decontaminate.enabled:
                 kept, hits = decontaminating.without_contamination(kept, pool.answers, session.contamination(), receipt)
                 step.write(Contaminated, hits, "contaminated")

@@ -3,6 +3,7 @@
     python benchmarks/scale.py                             # 10,000, 100,000 and 1,000,000 instructions (hours)
     python benchmarks/scale.py --rows 1000 10000           # a first look
     python benchmarks/scale.py --executor ray              # the student's answers on a local Ray cluster
+    python benchmarks/scale.py --keep DIR                  # may be stopped and started again: it goes on
 
 Instructions are made up of a vocabulary with a natural spread; one in fifty nearly repeats another and one in five
 hundred holds an evaluation text. Teacher, judge and student are scripted, so what is measured is this program: its
@@ -18,10 +19,12 @@ import json
 import math
 import random
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from harness import heading
@@ -154,45 +157,63 @@ def one_stage(folder: Path, rows: int, stage: str, executor: str) -> None:
                       "rows_in": receipt["rows_in"] or rows, "dropped": receipt["dropped"]}))  # fmt: skip
 
 
-def measure(rows: int, executor: str) -> list[dict[str, float]]:
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+def measure(rows: int, executor: str, folder: Path) -> Iterator[dict[str, float]]:
+    """Each stage's outcome, in order; those that were measured in this folder before are not measured again."""
+    kept, ledger, before = folder / "measured.jsonl", folder / "ledger.sqlite", folder / "ledger.before"
+    folder.mkdir(parents=True, exist_ok=True)
+    if not kept.exists():
         write_pool(folder, rows)
-        found: list[dict[str, float]] = []
-        for stage in STAGES:
-            command = [sys.executable, __file__, "--one", stage, "--rows", str(rows), "--folder", name]
-            done = subprocess.run([*command, "--executor", executor], stdout=subprocess.PIPE, text=True, check=True)
-            found.append(json.loads(done.stdout.splitlines()[-1]))
-            print(f"{rows:,} {stage}: {found[-1]['seconds']:.1f} s", file=sys.stderr)
-        return found
+        kept.touch()
+    found = [json.loads(line) for line in kept.read_text().splitlines()]
+    yield from found
+    for stage in STAGES[len(found) :]:
+        if before.exists():
+            # The stage was interrupted: what its calls left in the ledger would make it look fast.
+            for rest in ("", "-wal", "-shm"):
+                ledger.with_name(ledger.name + rest).unlink(missing_ok=True)
+            shutil.copy(before, ledger)
+        elif ledger.exists():
+            shutil.copy(ledger, partial := folder / "ledger.partial")
+            partial.rename(before)
+        command = [sys.executable, __file__, "--one", stage, "--rows", str(rows), "--folder", str(folder)]
+        done = subprocess.run([*command, "--executor", executor], stdout=subprocess.PIPE, text=True, check=True)
+        with kept.open("a") as file:
+            file.write(done.stdout.splitlines()[-1] + "\n")
+        before.unlink(missing_ok=True)
+        yield json.loads(done.stdout.splitlines()[-1])
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     options.add_argument("--executor", choices=("local", "ray"), default="local")
+    options.add_argument("--keep", type=Path, help="Keep what was measured here, and go on from it.")
     options.add_argument("--one", choices=STAGES, help=argparse.SUPPRESS)
     options.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     chosen = options.parse_args()
     if chosen.one:
-        return one_stage(chosen.folder, chosen.rows[0], chosen.one, chosen.executor)
+        one_stage(chosen.folder, chosen.rows[0], chosen.one, chosen.executor)
+        return
     print(heading("Scale", f"Every stage but training, executor {chosen.executor}, scripted models"))
     print("\n| stage | pool | seconds | rows/s | peak MB | growth |\n|---|---:|---:|---:|---:|---:|")
-    before: dict[str, dict[str, float]] = {}
-    for rows in chosen.rows:
-        for found in measure(rows, chosen.executor):
-            stage = str(found["stage"])
-            growth = ""
-            if stage in before:
-                ratio = found["seconds"] / before[stage]["seconds"]
-                growth = f"{math.log(ratio) / math.log(rows / before[stage]['rows']):.2f}"
-            before[stage] = found
-            speed = found["rows_in"] / found["seconds"]
-            print(
-                f"| {stage} | {rows:,} | {found['seconds']:.1f} | {speed:,.0f} | {found['peak_mb']:,.0f} | {growth} |",
-                flush=True,
-            )
-    return None
+    with tempfile.TemporaryDirectory() as name:
+        place = (chosen.keep or Path(name)) / chosen.executor
+        before: dict[str, dict[str, float]] = {}
+        for rows in chosen.rows:
+            for found in measure(rows, chosen.executor, place / str(rows)):
+                print(line(found, before.get(str(found["stage"]))), flush=True)
+                before[str(found["stage"])] = found
+
+
+def line(found: dict[str, float], before: dict[str, float] | None) -> str:
+    growth = ""
+    if before is not None:
+        growth = f"{math.log(found['seconds'] / before['seconds']) / math.log(found['rows'] / before['rows']):.2f}"
+    speed = found["rows_in"] / found["seconds"]
+    return (
+        f"| {found['stage']} | {found['rows']:,} | {found['seconds']:.1f} | {speed:,.0f} | {found['peak_mb']:,.0f} | "
+        f"{growth} |"
+    )
 
 
 if __name__ == "__main__":

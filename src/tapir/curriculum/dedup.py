@@ -318,25 +318,29 @@ class _Read:
 
     numbers: list[int]
     rarest: list[int]
+    reach: list[int]
+    """How many words a near duplicate may have for each of them to be among the words that both must share."""
     bitmap: NDArray[np.uint64]
 
 
 class PrefixIndex:
     """Exact near-duplicate search among millions, by the rarest words.
 
-    Two bags of m and n words that have t words in common must share one of the rarest m − t + 1 of the one and the
-    rarest n − t + 1 of the other, whatever fixed order says which words are rare. A near duplicate of m words has at
-    least 7/13 of them in common, so only the rarest 6/13 of each text are looked up, and common words, which would
-    propose every text, never are. Words met later count as rarer: that order is fixed as texts come, and near enough.
+    Two bags of m and n words that have t words in common must share k of the rarest m − t + k of the one and the rarest
+    n − t + k of the other, whatever fixed order says which words are rare: here words met later count as rarer, which
+    is fixed as texts come and near enough. In a near duplicate t is at least 7/20·(m + n), and k is 2: one rare word
+    many texts share by chance, two hardly any. So a word that i rarer ones of its text come before counts only towards
+    texts of at most (13·m − 20·i + 20)/7 words, its reach, and for two texts each must be within the other's. Common
+    words, which would propose every text, are never looked up.
     """
 
     def __init__(self, cut: Callable[[str], list[str]] = words) -> None:
         self._texts = _Texts(cut)
-        self._with_word: dict[int, array[int]] = {}
-        """Positions of the texts that have this word among their rarest."""
+        self._with_word: dict[int, tuple[array[int], array[int]]] = {}
+        """Positions of the texts that have this word among their rarest, and its reach in each."""
         self._lengths: NDArray[np.int32] = np.zeros(1024, np.int32)
         self._bits: NDArray[np.uint64] = np.zeros((_PREFIX_BITS // 64, 1024), np.uint64)
-        self._last = "", _Read([], [], np.zeros(_PREFIX_BITS // 64, np.uint64))
+        self._last = "", _Read([], [], [], np.zeros(_PREFIX_BITS // 64, np.uint64))
 
     def __len__(self) -> int:
         return len(self._texts.ids)
@@ -349,8 +353,10 @@ class PrefixIndex:
             self._bits = np.concatenate([self._bits, np.zeros_like(self._bits)], axis=1)
         self._lengths[position] = len(read.numbers)
         self._bits[:, position] = read.bitmap
-        for word in read.rarest:
-            self._with_word.setdefault(word, array("i")).append(position)
+        for word, reach in zip(read.rarest, read.reach, strict=True):
+            positions, reaches = self._with_word.setdefault(word, (array("i"), array("i")))
+            positions.append(position)
+            reaches.append(reach)
 
     def match(self, text: str) -> tuple[str, float] | None:
         """The (id, ROUGE-L) of the most alike text, if it is a near duplicate; the earliest among equals."""
@@ -368,18 +374,28 @@ class PrefixIndex:
         """A text that is matched is often added next: it is read once."""
         if self._last[0] != text:
             numbers = self._texts.numbers(text)
-            self._last = text, _Read(numbers, _rarest(numbers), _bitmap(numbers, _PREFIX_BITS))
+            rarest = _rarest(numbers)
+            reach = [(13 * len(numbers) - 20 * before + 20) // 7 for before in range(len(rarest))]
+            self._last = text, _Read(numbers, rarest, reach, _bitmap(numbers, _PREFIX_BITS))
         return self._last[1]
 
     def _candidates(self, read: _Read) -> list[int]:
         """Positions with a rare word in common that the bounds on length and overlap do not rule out."""
-        shared = [np.frombuffer(self._with_word[w], np.int32) for w in read.rarest if w in self._with_word]
-        if not shared:
+        known = [
+            (self._with_word[w], own) for w, own in zip(read.rarest, read.reach, strict=True) if w in self._with_word
+        ]
+        if not known:
             return []
-        m, found = len(read.numbers), np.concatenate(shared)
-        lengths = self._lengths[found]
-        fits = (13 * lengths >= 7 * m) & (7 * lengths <= 13 * m)
-        found, apart = found[fits], 3 * (m + lengths[fits]) // 10
+        m = len(read.numbers)
+        reach = np.concatenate([np.frombuffer(theirs, np.int32) for (_, theirs), _ in known])
+        within = np.flatnonzero(reach >= m)
+        found = np.concatenate([np.frombuffer(positions, np.int32) for (positions, _), _ in known])[within]
+        longest = np.repeat([own for _, own in known], [len(positions) for (positions, _), _ in known])[within]
+        found = np.sort(found[self._lengths[found] <= longest])
+        if m > 1:
+            # A near duplicate of a single word is that word; of more, it shares two.
+            found = found[1:][found[1:] == found[:-1]]
+        apart = 3 * (m + self._lengths[found]) // 10
         for bits, mask in zip(self._bits, read.bitmap, strict=True):
             if not len(found):
                 break
@@ -390,7 +406,7 @@ class PrefixIndex:
 
 
 def _rarest(numbers: list[int]) -> list[int]:
-    """The words that a near duplicate must share one of; the second `the` is a rarer word than the first."""
+    """The words that a near duplicate must share two of; the second `the` is a rarer word than the first."""
     seen: dict[int, int] = {}
     bag: list[int] = []
     for number in numbers:
@@ -398,4 +414,4 @@ def _rarest(numbers: list[int]) -> list[int]:
         seen[number] = count + 1
         bag.append((number << 32) | count)
     bag.sort(reverse=True)
-    return bag[: len(bag) - -(-7 * len(bag) // 13) + 1]
+    return bag[: len(bag) - -(-7 * len(bag) // 13) + 2]

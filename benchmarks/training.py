@@ -99,26 +99,46 @@ def child(name: str, method: str, chosen: argparse.Namespace) -> dict[str, float
 
 
 def factory_python(envs: Path) -> tuple[Path | None, str]:
-    """The Python of an environment with LLaMA-Factory, or why there is none."""
+    """The Python of an environment with LLaMA-Factory, or why there is none.
+
+    The index's torchvision and torchaudio are built for CUDA and do not load beside the CPU build of torch.
+    LLaMA-Factory does without the first and imports the second, which training on text never calls: an empty module
+    stands for it.
+    """
     try:
-        return make_env(envs / "llamafactory", FACTORY_PACKAGES), ""
+        python = make_env(envs / "llamafactory", FACTORY_PACKAGES)
     except subprocess.CalledProcessError as error:
         return None, f"does not install ({' '.join(FACTORY_PACKAGES)}: pip ended with {error.returncode})"
+    subprocess.run([python, "-m", "pip", "uninstall", "-q", "-y", "torchvision", "torchaudio"], check=True)
+    ask = [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
+    packages = Path(subprocess.run(ask, check=True, capture_output=True, text=True).stdout.strip())
+    (packages / "torchaudio.py").write_text("")
+    return python, ""
 
 
 def by_factory(python: Path, method: str, chosen: argparse.Namespace) -> tuple[dict[str, float] | None, str]:
     script = Path(__file__).parent / "contenders" / "llamafactory_train.py"
     settings = {"method": method, "max_tokens": MAX_TOKENS, "micro_batch": MICRO_BATCH, "batch": BATCH}
     with tempfile.TemporaryDirectory() as folder:
-        data, out = Path(folder) / "data", Path(folder) / "out"
+        data, out, student = Path(folder) / "data", Path(folder) / "out", Path(folder) / "student"
         export_dataset(examples(chosen.examples), data, name="bench")
-        line = [python, script, str(chosen.student), str(data), str(out), json.dumps(settings)]
+        save_as_float32(chosen.student, student)
+        line = [python, script, str(student), str(data), str(out), json.dumps(settings)]
         done = subprocess.run(line, capture_output=True, text=True)
     if done.returncode:
         last = next((text for text in reversed(done.stderr.splitlines()) if text.strip()), "no message")
         return None, f"does not run on this student ({last.strip()[:300]})"
     account = {name: value for name, value in counts(chosen.student, chosen.examples).items() if name != "padded"}
     return {**json.loads(done.stdout.splitlines()[-1]), **account}, ""
+
+
+def save_as_float32(student: Path, to: Path) -> None:
+    """A copy for LLaMA-Factory, which trains in the precision of the file: bfloat16, ten times slower on a CPU."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    AutoModelForCausalLM.from_pretrained(student, dtype=torch.float32).save_pretrained(to)
+    AutoTokenizer.from_pretrained(student).save_pretrained(to)
 
 
 def examples(count: int) -> list[Example]:

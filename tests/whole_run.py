@@ -85,7 +85,11 @@ def start(recipe_path: Path, run: Path, ledger: Path, *extra: str) -> subprocess
 
 
 def finish(process: subprocess.Popen[str], expected: int = 0) -> str:
-    output, _ = process.communicate(timeout=300)
+    try:
+        output, _ = process.communicate(timeout=600)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise AssertionError(f"still at work after ten minutes:\n{process.communicate()[0]}") from None
     assert process.returncode == expected, output
     return output
 

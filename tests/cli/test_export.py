@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,18 @@ def test_a_rounds_data_is_its_training_set_and_all_data_holds_each_example_once(
     card = (tmp_path / "all" / "README.md").read_text()
     assert "2 conversations" in card
     assert "| Math | 1 |" in card
+
+
+def test_students_deleted_to_save_disk_stop_only_their_own_export(run: Path, tmp_path: Path):
+    thinned = tmp_path / "thinned"
+    shutil.copytree(run, thinned)
+    shutil.rmtree(thinned / "round_1" / "05_student_1")
+    call(thinned, out=tmp_path / "last")
+    assert (tmp_path / "last" / "model.safetensors").exists()
+    call(thinned, to="dataset", number=1, out=tmp_path / "data")
+    assert (tmp_path / "data" / "messages.jsonl").exists()
+    with pytest.raises(DataError, match="weights were deleted"):
+        call(thinned, number=1, out=tmp_path / "one")
 
 
 def test_the_hub_gets_a_private_model_and_its_data_unless_told_otherwise(

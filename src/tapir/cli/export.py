@@ -14,7 +14,7 @@ import typer
 from tapir.cli.terminal import printable
 from tapir.errors import GateFailed, RecipeError
 from tapir.report.card import card_facts
-from tapir.steps.common import instructions_of, the_student, trained_examples
+from tapir.steps.common import instructions_of, student_number, the_student, trained_examples
 from tapir.store.rundir import RunDir, open_run
 from tapir.training import export as exporting
 from tapir.training.cards import data_card, model_card
@@ -78,7 +78,7 @@ def export(
 def _dataset(run: RunDir, number: int | None, target: Path) -> Path:
     """Without a round, what all rounds were trained on."""
     rows = trained_examples(run, number)
-    last = the_student(run, number)[0]
+    last = student_number(run, number)
     card = data_card(card_facts(run, last, rows), examples=len(rows))
     count = exporting.export_dataset(rows, target, name=run.root.resolve().name, card=card)
     _say(f"{count} examples: messages.jsonl, alpaca.json and sharegpt.json, with files for LLaMA-Factory and axolotl")

@@ -105,11 +105,14 @@ def student_place(number: int) -> str:
     return "round_0/04_student_0" if number == 0 else f"round_{number}/05_student_{number}"
 
 
-def students_of(run: RunDir) -> dict[int, Path]:
-    """The folders of weights of a run's finished students, by round."""
-    found = {0: run.step(student_place(0), "")}
-    found |= {number: run.step(student_place(number), "") for number in _rounds(run)}
-    return {number: weights_of(step.folder) for number, step in sorted(found.items()) if step.receipt() is not None}
+def student_number(run: RunDir, number: int | None) -> int:
+    """The round of a finished student of the run, by default of the last."""
+    found = [n for n in (0, *_rounds(run)) if run.step(student_place(n), "").receipt() is not None]
+    wanted = max(found, default=0) if number is None else number
+    if wanted not in found:
+        there = ", ".join(f"student_{n}" for n in found) or "none yet"
+        raise DataError(f"{run.root}: student_{wanted} is not there (finished: {there}); `tapir run` makes it")
+    return wanted
 
 
 def _rounds(run: RunDir) -> list[int]:
@@ -118,12 +121,8 @@ def _rounds(run: RunDir) -> list[int]:
 
 def the_student(run: RunDir, number: int | None) -> tuple[int, Path]:
     """A finished student of the run, by default the last: its round and its folder of weights."""
-    found = students_of(run)
-    wanted = max(found, default=0) if number is None else number
-    if wanted not in found:
-        there = ", ".join(f"student_{n}" for n in found) or "none yet"
-        raise DataError(f"{run.root}: student_{wanted} is not there (finished: {there}); `tapir run` makes it")
-    return wanted, found[wanted]
+    wanted = student_number(run, number)
+    return wanted, weights_of(run.step(student_place(wanted), "").folder)
 
 
 def trained_examples(run: RunDir, number: int | None) -> list[Example]:

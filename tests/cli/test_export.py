@@ -13,6 +13,7 @@ from finished_run import AGAIN, EXAMPLES, write_run
 from tapir.cli.export import export
 from tapir.errors import DataError, GateFailed, RecipeError
 from tapir.training import export as exporting
+from tapir.training import verify as verifying
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +58,17 @@ def test_an_export_that_is_not_the_runs_student_fails(
     with pytest.raises(GateFailed, match=r"0 of 3 greedy answers.*export it again"):
         call(run, out=tmp_path / "out", verify=True)
     assert "differs: What is the sum of" in capsys.readouterr().err
+
+
+def test_answers_that_rounding_turned_are_told_with_the_precision_that_keeps_them(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    rounded = verifying.Verification(2, 2, 1, (("Which?", "A", "B"),))
+    monkeypatch.setattr(verifying, "verify", lambda *given: rounded)
+    call(run, out=tmp_path / "rounded", verify=True, dtype="bfloat16")
+    assert "--dtype float32" in capsys.readouterr().err
+    call(run, out=tmp_path / "whole", verify=True, dtype="float32")
+    assert "--dtype float32" not in capsys.readouterr().err
 
 
 def test_gguf_is_verified_like_any_other(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -117,6 +129,8 @@ def test_what_cannot_be_exported_is_refused_with_a_remedy(run: Path, tmp_path: P
         call(run, number=3, out=tmp_path / "x")
     with pytest.raises(RecipeError, match="--repository"):
         call(run, to="hub", out=tmp_path / "x")
+    with pytest.raises(RecipeError, match=r"name it .*x\.gguf; servers"):
+        call(run, to="gguf", out=tmp_path / "x", verify=True)
     with pytest.raises(RecipeError, match="--verify compares answers"):
         call(run, to="dataset", verify=True, out=tmp_path / "x")
     with pytest.raises(DataError, match=r"round 0 has no training set.*rounds count from 1"):

@@ -17,6 +17,7 @@ from tapir.report.card import card_facts
 from tapir.steps.common import instructions_of, student_number, the_student, trained_examples
 from tapir.store.rundir import RunDir, open_run
 from tapir.training import export as exporting
+from tapir.training import verify as verifying
 from tapir.training.cards import data_card, model_card
 from tapir.types import Message
 
@@ -55,7 +56,9 @@ def export(
         _dataset(run, number, out or Path("exports") / f"{name}-data")
         return
     found, student = the_student(run, number)
-    target = out or Path("exports") / f"{name}-student_{found}{'.gguf' if to == 'gguf' else ''}"
+    target = out or Path("exports") / f"{name}-student_{found}{verifying.GGUF if to == 'gguf' else ''}"
+    if to == "gguf" and target.suffix != verifying.GGUF:
+        raise RecipeError(f"-o {target}: name it {target}{verifying.GGUF}; servers know the format by its ending")
     if to == "gguf":
         from tapir.training.gguf_export import export_gguf
 
@@ -66,7 +69,7 @@ def export(
         exporting.export_safetensors(student, target, dtype=dtype, card=card)
     print(target)
     if verify:
-        _verify(run, student, target)
+        _verify(run, student, target, gguf_type if to == "gguf" else dtype)
     _say(f"serve it: {exporting.serve_line(target)}")
     if repository is not None:
         print(exporting.push(target, repository, kind="model", private=not public))
@@ -93,10 +96,8 @@ def prompts_of(run: RunDir, count: int) -> list[tuple[Message, ...]]:
     return [i.messages() for i in rows[:count]]
 
 
-def _verify(run: RunDir, student: Path, target: Path) -> None:
-    from tapir.training.verify import PROMPTS, Verification, verify
-
-    found: Verification = verify(student, target, prompts_of(run, PROMPTS))
+def _verify(run: RunDir, student: Path, target: Path, precision: str) -> None:
+    found = verifying.verify(student, target, prompts_of(run, verifying.PROMPTS))
     for prompt, before, after in found.differing:
         _say(f"differs: {_short(prompt)}\n  the run:    {_short(before)}\n  the export: {_short(after)}")
     line = (
@@ -108,6 +109,8 @@ def _verify(run: RunDir, student: Path, target: Path) -> None:
             f"{target}: {line}; this export does not answer as the run does: delete it, and export it again"
         )
     print(line)
+    if found.differing and precision not in ("float32", "f32"):
+        _say(f"{precision} rounds what was trained, which turns close calls; --dtype float32 or --gguf-type f32 do not")
 
 
 def _short(text: str, most: int = 100) -> str:

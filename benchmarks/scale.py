@@ -8,7 +8,7 @@
 Instructions are made up of a vocabulary with a natural spread; one in fifty nearly repeats another and one in five
 hundred holds an evaluation text. Teacher, judge and student are scripted, so what is measured is this program: its
 stages, its ledger, its tables. Each stage is a process of its own, since peak memory never goes down. Growth is the
-exponent between two sizes: 1 is linear, and n log n is 1.06 between 100,000 and 1,000,000.
+exponent between two sizes: 1 is linear, and n log n is 1.10 from 10,000 to 100,000 and 1.08 from there to 1,000,000.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config, Qwen2
 
 from tapir.errors import DataError, ModelError
 from tapir.training.cards import CardFacts, CardRound, data_card, model_card
-from tapir.training.export import export_dataset, export_safetensors, serve_line
+from tapir.training.export import Dtype, export_dataset, export_safetensors, serve_line
 from tapir.training.gguf_export import export_gguf
 from tapir.training.sft import train_round
 from tapir.training.verify import verify
@@ -44,10 +44,11 @@ def test_verifying_tells_which_answers_differ(trained: Path, student: Path):
     assert found.differing[0][0].startswith("What is the sum of")
 
 
-def test_an_export_is_bf16_and_says_so(trained: Path, tmp_path: Path):
-    export_safetensors(trained, tmp_path / "out")
-    assert json.loads((tmp_path / "out" / "config.json").read_text())["dtype"] == "bfloat16"
-    assert AutoModelForCausalLM.from_pretrained(tmp_path / "out").dtype == torch.bfloat16
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_an_export_has_the_precision_that_it_says(trained: Path, tmp_path: Path, dtype: Dtype):
+    export_safetensors(trained, tmp_path / "out", dtype=dtype)
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["dtype"] == dtype
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "out").dtype == getattr(torch, dtype)
     with pytest.raises(DataError, match="exists already"):
         export_safetensors(trained, tmp_path / "out")
 

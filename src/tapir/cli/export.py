@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -17,13 +17,12 @@ from tapir.report.card import card_facts
 from tapir.steps.common import instructions_of, student_number, the_student, trained_examples
 from tapir.store.rundir import RunDir, open_run
 from tapir.training import export as exporting
+from tapir.training import gguf_export
 from tapir.training import verify as verifying
 from tapir.training.cards import data_card, model_card
 from tapir.types import Message
 
 FORMS = ("safetensors", "gguf", "dataset", "hub")
-Dtype = Literal["float32", "bfloat16"]
-GgufType = Literal["f32", "f16", "bf16", "q8_0"]
 
 
 def register(app: typer.Typer) -> None:
@@ -40,8 +39,8 @@ def export(
     repository: Annotated[str | None, typer.Option(help="For the hub: owner/name.")] = None,
     public: Annotated[bool, typer.Option("--public", help="For the hub: for everybody to see.")] = False,
     with_data: Annotated[bool, typer.Option("--with-data", help="For the hub: the data too, as NAME-data.")] = False,
-    dtype: Annotated[Dtype, typer.Option(help="Precision of safetensors.")] = "bfloat16",
-    gguf_type: Annotated[GgufType, typer.Option(help="Precision of GGUF.")] = "f16",
+    dtype: Annotated[exporting.Dtype, typer.Option(help="Precision of safetensors.")] = "float32",
+    gguf_type: Annotated[gguf_export.GgufType, typer.Option(help="Precision of GGUF.")] = "f16",
 ) -> None:
     """A student for any server, as GGUF, on the hub, or the data it was trained on; with a card."""
     if to not in FORMS:
@@ -60,10 +59,8 @@ def export(
     if to == "gguf" and target.suffix != verifying.GGUF:
         raise RecipeError(f"-o {target}: name it {target}{verifying.GGUF}; servers know the format by its ending")
     if to == "gguf":
-        from tapir.training.gguf_export import export_gguf
-
         exporting.refuse_existing(target)
-        export_gguf(student, target, kind=gguf_type)
+        gguf_export.export_gguf(student, target, kind=gguf_type)
     else:
         card = model_card(card_facts(run, found))
         exporting.export_safetensors(student, target, dtype=dtype, card=card)

@@ -23,16 +23,17 @@ from tapir.training.folder import check_folder
 from tapir.training.result import RESULT_NAME
 from tapir.types import Example, Message
 
+Dtype = Literal["float32", "float16", "bfloat16"]
+
 _OURS = (RESULT_NAME, SOURCE, "training_log.jsonl", "adapters", "README.md", ".*")
 """What lies in a student's folder for the run's sake, the int8 copy of its engine among it."""
 
 
-def export_safetensors(
-    student: Path, target: Path, *, dtype: Literal["float32", "bfloat16"] = "bfloat16", card: str | None = None
-) -> None:
+def export_safetensors(student: Path, target: Path, *, dtype: Dtype = "float32", card: str | None = None) -> None:
     """A folder that any server loads: weights, tokenizer, template, generation config, and the card as README.md.
 
-    Runs keep float32 for the sake of the next round; served weights are bf16 unless asked otherwise.
+    In float32 unless asked otherwise: that is the student that was evaluated. bfloat16 turned half of a real student's
+    greedy answers (docs/lab.md).
     """
     import torch
     from safetensors.torch import load_file, save_file

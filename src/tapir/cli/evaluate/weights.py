@@ -20,7 +20,7 @@ from tapir.evaluation import harness
 from tapir.evaluation.fit import KINDS, FitScore, score_fit
 from tapir.evaluation.heldout import Fit, fits
 from tapir.evaluation.provenance import Provenance, stamp
-from tapir.evaluation.rows import Estimate, Row
+from tapir.evaluation.rows import Estimate, Row, refuse_missing
 from tapir.types import Answer, Instruction
 
 if TYPE_CHECKING:
@@ -156,6 +156,8 @@ def fit(
 
     asked = list(read_rows(instructions, Instruction))
     pairs = {kind: _pairs(asked, path) for kind, path in files.items()}
+    of, answered = len(asked) * len(files), sum(map(len, pairs.values()))
+    refuse_missing("fit", of - answered, of, how.allow_missing)  # now, and not after an hour of likelihoods
     mine = _fits(*weights, pairs, chat_template)
     before_fits = _fits(*earlier, pairs, chat_template) if earlier is not None else {}
     name = Path(model).name

@@ -29,11 +29,20 @@ def test_the_interval_holds_the_number_and_equal_answers_have_none_to_show():
     assert (single.value, single.low) == (0.5, None)
 
 
-def test_a_change_is_paired_by_instruction():
-    # Per token: 1 and 2 now; 2 and 4 before; the third has no counterpart.
-    found = score_fit("s", "enhanced", rows((2.0, 2), (8.0, 4), (5.0, 1)), rows((4.0, 2), (16.0, 4)))
+def test_a_change_is_that_of_all_tokens_of_the_answers_that_both_have():
+    # 10 over 8 tokens now, 22 over 8 before; the third has no counterpart. By answers it would be (-1 - 1.667) / 2.
+    found = score_fit("s", "enhanced", rows((2.0, 2), (8.0, 6), (5.0, 1)), rows((4.0, 2), (18.0, 6)))
     assert found.change is not None
     assert (found.change.value, found.change.n, found.change.unpaired) == (-1.5, 2, 1)
+    assert found.change.low == pytest.approx(-10 / 6)
+    assert found.change.high == -1.0
+
+
+def test_a_change_is_the_difference_of_both_figures_whatever_the_tokenizers():
+    now, before = rows((2.0, 2), (8.0, 6)), rows((4.0, 3), (18.0, 8))
+    found = score_fit("s", "direct", now, before)
+    assert found.change is not None
+    assert found.change.value == pytest.approx(10 / 8 - 22 / 11)
 
 
 def test_no_token_gives_no_number():

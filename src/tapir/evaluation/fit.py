@@ -6,12 +6,12 @@ Owns the sums; likelihoods are measured by a local model. The figure of a run's 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tapir.curriculum.comparison import Difference, paired_difference
+from tapir.curriculum.comparison import Difference
 from tapir.errors import DataError
-from tapir.evaluation.heldout import Fit
+from tapir.evaluation.heldout import Fit, change_per_token
 from tapir.evaluation.rows import INTERVAL_SEED, Estimate, Row, interval_of_ratio
 
 KINDS = ("direct", "enhanced")
@@ -41,13 +41,8 @@ def score_fit(model: str, kind: str, fits: Sequence[Fit], before: Sequence[Fit] 
     estimate = _per_token(fits, missing)
     if estimate is None:
         raise DataError(f"no {kind} answer has a token to predict; give the teacher's answers")
-    change = paired_difference(_means(fits), _means(before), random.Random(INTERVAL_SEED)) if before else None
+    change = change_per_token(fits, before, random.Random(INTERVAL_SEED)) if before else None
     return FitScore(model, kind, estimate, sum(f.tokens for f in fits), change)
-
-
-def _means(fits: Sequence[Fit]) -> Mapping[str, float]:
-    """By instruction: each weighs the same in a paired change, however long its answer."""
-    return {f.instruction_id: f.nll / f.tokens for f in fits}
 
 
 def _per_token(fits: Sequence[Fit], missing: int) -> Estimate | None:

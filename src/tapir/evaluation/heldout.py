@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from tapir.curriculum.checks import RunProgram, parse_check, score_check
-from tapir.curriculum.statistics import bootstrap_mean, wilson
+from tapir.curriculum.comparison import Difference
+from tapir.curriculum.statistics import bootstrap_mean, bootstrap_ratio, paired_p_value, wilson
 from tapir.evaluation.pairwise import outcomes
 from tapir.types import Answer, Instruction, Result, Verdict
 
@@ -126,24 +127,44 @@ def _win_rate(metric: str, name: str, against: str, verdicts: Sequence[Verdict],
 _SAID = {"teacher": "the teacher"}
 
 
+def change_per_token(now: Sequence[Fit], before: Sequence[Fit], rng: random.Random) -> Difference | None:
+    """The change of the negative log-likelihood per token over the answers that both have, paired by answer.
+
+    Over all tokens together, like the two figures that it lies between; an answer of one letter weighs little.
+    """
+    mine, theirs = ({f.instruction_id: f for f in found} for found in (now, before))
+    paired = [(f, theirs[i]) for i, f in mine.items() if i in theirs]
+    if not paired:
+        return None
+    tokens = [f.tokens for f, _ in paired]
+    # A model with another tokenizer makes another number of tokens of the same answers.
+    share = sum(tokens) / sum(b.tokens for _, b in paired)
+    gaps = [f.nll - share * b.nll for f, b in paired]
+    low = high = p = None
+    if len(gaps) > 1:
+        low, high = bootstrap_ratio(gaps, tokens, rng)
+        p = paired_p_value(gaps, rng)
+    return Difference(sum(gaps) / sum(tokens), len(gaps), low, high, p, unpaired=len(mine.keys() ^ theirs.keys()))
+
+
 def _fit(name: str, fit: Sequence[Fit], before: Sequence[Fit], rng: random.Random) -> list[Result]:
     if not fit:
         return []
-    tokens = sum(f.tokens for f in fit)
-    value = sum(f.nll for f in fit) / tokens
-    earlier = {f.instruction_id: f for f in before}
-    paired = [(f, earlier[f.instruction_id]) for f in fit if f.instruction_id in earlier]
-    if not paired:
-        return [Result(name, "nll_per_token", value, len(fit))]
-    changes = [f.nll / f.tokens - b.nll / b.tokens for f, b in paired]
-    low, high = bootstrap_mean(changes, rng)
-    change = fmean(changes)
-    noise = "" if high < 0 or low > 0 else "; a difference inside the noise"
+    value = sum(f.nll for f in fit) / sum(f.tokens for f in fit)
+    found = [Result(name, "nll_per_token", value, len(fit))]
+    change = change_per_token(fit, before, rng)
+    if change is None:
+        return found
+    certain = "one answer, too few for an interval"
+    if change.low is not None:
+        certain = f"95 % CI {change.low:+.3f} to {change.high:+.3f}"
+    noise = "; a difference inside the noise" if change.noise else ""
     sentence = (
-        f"{name}'s negative log-likelihood per token on the teacher's held-out answers changes by {change:+.3f} "
-        f"against student_0 (95 % CI {low:+.3f} to {high:+.3f}{noise})"
+        f"{name}'s negative log-likelihood per token on the teacher's held-out answers changes by {change.value:+.3f} "
+        f"against student_0 ({certain}{noise})"
     )
-    return [
-        Result(name, "nll_per_token", value, len(fit)),
-        Result(name, "nll_change", change, len(paired), low, high, len(fit) - len(paired), "student_0", sentence),
-    ]
+    missing = len(fit) - change.n
+    changed = Result(
+        name, "nll_change", change.value, change.n, change.low, change.high, missing, "student_0", sentence
+    )
+    return [*found, changed]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tapir.curriculum.comparison import Difference, corrected, difference_of, paired_difference
-from tapir.evaluation.heldout import Fit
+from tapir.evaluation.heldout import Fit, change_per_token
 from tapir.report import text
 from tapir.report.differences import flat
 from tapir.report.facts import Facts
@@ -48,16 +48,16 @@ class Entry:
     def held_out_ids(self) -> frozenset[str]:
         return frozenset(self.facts.held_out)
 
-    def by_instruction(self, metric: str) -> dict[str, float]:
-        """The last student's value on each held-out instruction, where the run's tables have it."""
-        if metric == "win_rate":
-            return {i: 100.0 * ((g > 0) + (g == 0) / 2) for i, g in self.facts.held_out_gaps.items()}
+    def outcomes(self) -> dict[str, float]:
+        """What the last student won on each held-out instruction, in percent."""
+        return {i: 100.0 * ((g > 0) + (g == 0) / 2) for i, g in self.facts.held_out_gaps.items()}
+
+    def fits(self) -> list[Fit]:
+        """How well the last student predicts each of the teacher's held-out answers."""
         number = self.facts.students[-1].removeprefix("student_") if self.facts.students else "0"
         place = "round_0/09_evaluation" if number == "0" else f"round_{number}/06_evaluation"
         path = self.facts.path(place, "fit")
-        if metric != "nll_per_token" or not path.exists():
-            return {}
-        return {f.instruction_id: f.nll / f.tokens for f in read_rows(path, Fit) if f.tokens}
+        return [f for f in read_rows(path, Fit) if f.tokens] if path.exists() else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +102,7 @@ def gaps(found: Sequence[Entry]) -> list[Gap]:
 
 
 def _gap(first: Entry, other: Entry, metric: str) -> Gap | None:
-    paired = paired_difference(other.by_instruction(metric), first.by_instruction(metric), random.Random(SEED))
-    if paired is not None:
+    if (paired := _paired(first, other, metric)) is not None:
         return Gap(other.name, metric, paired, paired=True)
     a, b = first.result(metric), other.result(metric)
     if a is None or b is None:
@@ -112,6 +111,13 @@ def _gap(first: Entry, other: Entry, metric: str) -> Gap | None:
     if a.low is None or a.high is None or b.low is None or b.high is None:
         return Gap(other.name, metric, Difference(b.value - a.value, n), paired=False)
     return Gap(other.name, metric, difference_of(b.value, (b.low, b.high), a.value, (a.low, a.high), n), paired=False)
+
+
+def _paired(first: Entry, other: Entry, metric: str) -> Difference | None:
+    """Instruction by instruction, where the runs' tables have the metric so."""
+    if metric == "win_rate":
+        return paired_difference(other.outcomes(), first.outcomes(), random.Random(SEED))
+    return change_per_token(other.fits(), first.fits(), random.Random(SEED)) if metric == "nll_per_token" else None
 
 
 def recipe_changes(found: Sequence[Entry]) -> dict[str, list[Any]]:

@@ -63,6 +63,13 @@ def test_moving_delta_changes_what_is_kept(watched, studio: str):
     assert page.locator("#delta-said").inner_text() == "4"
 
 
+def test_charts_have_their_colours(watched, studio: str):
+    page = watched(f"{studio}/run/finished/difficulty?delta=3")
+    fills = page.eval_on_selector_all("svg .f0, svg .f1, svg .f2", "marks => marks.map(m => getComputedStyle(m).fill)")
+    assert len(set(fills)) > 1
+    assert "rgb(0, 0, 0)" not in fills
+
+
 def test_a_verdict_is_marked_and_a_blind_pair_decided_by_key(watched, studio: str, runs: Path):
     page = watched(f"{studio}/run/finished/rows?verdict=teacher&sort=-mfd")
     page.locator("#result tbody a").first.click()

@@ -202,4 +202,6 @@ def _gap(a: Result | None, b: Result | None) -> Difference | None:
 
 def label(metric: str) -> str:
     """A metric in words, where the report has some."""
+    if metric == "nll_change":  # a sentence in the report, and so none of its metrics
+        return "change of the NLL per token"
     return METRICS[metric][0] if metric in METRICS else metric

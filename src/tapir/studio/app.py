@@ -33,6 +33,7 @@ from tapir.studio.runs import OpenRuns, View
 Asked: TypeAlias = dict[str, str]
 STATIC = {
     "page.css": ("tapir.report", "text/css"),
+    "charts.css": ("tapir.report", "text/css"),
     "studio.css": ("tapir.studio", "text/css"),
     "studio.js": ("tapir.studio", "text/javascript"),
     "icon.svg": ("tapir.studio", "image/svg+xml"),

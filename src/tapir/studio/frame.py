@@ -44,6 +44,7 @@ def page(
         el("title", f"{title} · tapir studio"),
         el("link", rel="icon", href="/static/icon.svg"),
         el("link", rel="stylesheet", href="/static/page.css"),
+        el("link", rel="stylesheet", href="/static/charts.css"),
         el("link", rel="stylesheet", href="/static/studio.css"),
         el("script", src="/static/studio.js", defer=""),
     )

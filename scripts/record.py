@@ -23,7 +23,7 @@ OUT = Path("src/tapir/data/recordings/quickstart.jsonl.gz")
 def main() -> None:
     """Record the named recipes' pools one after the other into one ledger."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("recipes", nargs="*", default=["quickstart"])
+    parser.add_argument("recipes", nargs="*", default=["quickstart", "small"])
     recipes: list[str] = parser.parse_args().recipes
     keys: set[str] = set()
     for name in recipes:

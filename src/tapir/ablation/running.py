@@ -127,7 +127,7 @@ def _measure(session: Session, number: int, ground: Ground, student: Step | None
         receipt.made = receipt.rows_out = step.write(Measured, rows)
 
     place = f"round_{number}/{'12' if student is None else '08'}_measured"
-    return session.step(place, work, version=1, after=[ground.held_out, ground.baseline, evaluation])
+    return session.step(place, work, version=2, after=[ground.held_out, ground.baseline, evaluation])
 
 
 def _annotated(root: Path, cell: Cell) -> int:

@@ -45,9 +45,19 @@ def measured(
     found: dict[Metric, dict[str, float]] = {
         "checks_passed": passed,
         "win_rate": {i: 100 * win for i, win in won.items()},
-        "nll_per_token": {f.instruction_id: f.nll / f.tokens for f in fit},
+        "nll_per_token": _likelihoods(fit),
     }
     return [Measured(i, metric, value) for metric, values in found.items() for i, value in sorted(values.items())]
+
+
+def _likelihoods(fit: Sequence[Fit]) -> dict[str, float]:
+    """Each answer's part of the figure over all tokens, scaled so that their mean is that figure.
+
+    A rate by answer would let an answer of one letter count as much as a paragraph, and another number than
+    `heldout`'s stand under the same name.
+    """
+    tokens = sum(f.tokens for f in fit)
+    return {f.instruction_id: f.nll * len(fit) / tokens for f in fit}
 
 
 def _shares(

@@ -1,10 +1,11 @@
 """Training speed and memory: ours beside a plain `SFTTrainer` script and LLaMA-Factory, same settings and examples.
 
     python benchmarks/training.py --student smollm2-135m-instruct [--examples 512] [--repeats 5] [--methods lora,full]
+    python benchmarks/training.py --student smollm2-135m-instruct --keep FILE  # may be stopped and started again
 
-Examples are instructions of the shipped pool with their reference answers, repeated with a number where there are too
-few. Every measurement is a process of its own (for its peak memory); contenders take turns, and medians are printed.
-Time counts from the first step to the last: loading and saving are not training.
+Examples are instructions of the shipped pool, each once: with the teacher's answer where the recording has one, else
+with the reference answer. Every measurement is a process of its own (for its peak memory); contenders take turns, and
+medians are printed. Time counts from the first step to the last: loading and saving are not training.
 
 Packing is measured twice: into rows of as many tokens as the unpacked micro-batches have on average, padding
 included, so that only the padding is saved; and into rows of the whole window, micro-batch × longest example, which is
@@ -15,22 +16,27 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
+import re
 import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from importlib import resources
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from harness import heading, make_env
 
-from tapir.config import Model, Train
+from tapir.config import Model, Seeds, Train
+from tapir.models.ledger_files import read_recording
 from tapir.models.resolve import resolve
+from tapir.stages.seeds import read_source
 from tapir.training.export import export_dataset
 from tapir.types import Example, Message
+from tapir.wiring import load_recipe, recording_files
 
 PLAIN, OURS, PACKED, FULL_ROWS = "plain SFTTrainer", "tapir", "tapir, packed", "tapir, packed to the window"
 FACTORY = "LLaMA-Factory"
@@ -47,6 +53,7 @@ def main() -> None:
     options.add_argument("--methods", default="lora,full")
     options.add_argument("--envs", type=Path, default=Path(".venvs"), help="Where LLaMA-Factory is installed.")
     options.add_argument("--without-factory", action="store_true", help="Leave LLaMA-Factory out.")
+    options.add_argument("--keep", type=Path, help="Keep each measurement in this file, and do not make it again.")
     options.add_argument("--only", choices=CONTENDERS, help=argparse.SUPPRESS)
     chosen = options.parse_args()
     if chosen.only:
@@ -54,7 +61,7 @@ def main() -> None:
         return
     chosen.student = resolve(Model(kind="local", model=chosen.student))
     factory, reason = (None, "left out") if chosen.without_factory else factory_python(chosen.envs)
-    what = f"{chosen.examples} examples, {MICRO_BATCH} at once, batch {BATCH}, float32, median of {chosen.repeats}"
+    what = f"{chosen.examples} examples, {MICRO_BATCH} at once, batch {BATCH}, float32, medians of {chosen.repeats}"
     print(heading(f"Training {chosen.student.name}", what))
     print("\n| method | contender | trained tokens/s | all tokens/s | peak memory (MiB) | times the plain script |")
     print("|---|---|---:|---:|---:|---:|")
@@ -72,14 +79,33 @@ def compare(method: str, chosen: argparse.Namespace, factory: Path | None) -> tu
     """Medians by contender, and why LLaMA-Factory is not among them, if it is not."""
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in CONTENDERS}
     told = ""
-    for _ in range(chosen.repeats):
+    for repeat in range(chosen.repeats):
         for name in CONTENDERS:
-            runs[name].append(child(name, method, chosen))
+            runs[name].append(kept(name, method, repeat, chosen, lambda name=name: child(name, method, chosen)))
         if factory is not None and not told:
-            one, told = by_factory(factory, method, chosen)
-            if one is not None:
+            try:
+                one = kept(FACTORY, method, repeat, chosen, lambda: by_factory(factory, method, chosen))
                 runs.setdefault(FACTORY, []).append(one)
+            except DoesNotRun as error:
+                told = str(error)
     return {name: {k: statistics.median(r[k] for r in rows) for k in rows[0]} for name, rows in runs.items()}, told
+
+
+def kept(
+    name: str, method: str, repeat: int, chosen: argparse.Namespace, measured: Callable[[], dict[str, float]]
+) -> dict[str, float]:
+    """The measurement that `--keep` holds, or a new one, which it holds from now on."""
+    what = {"student": chosen.student.name, "examples": chosen.examples, "method": method, "contender": name}
+    what["repeat"] = repeat
+    lines = chosen.keep.read_text().splitlines() if chosen.keep and chosen.keep.exists() else []
+    for line in map(json.loads, lines):
+        if line["what"] == what:
+            return line["found"]
+    found = measured()
+    if chosen.keep:
+        with chosen.keep.open("a") as file:
+            file.write(json.dumps({"what": what, "found": found}) + "\n")
+    return found
 
 
 def print_rows(method: str, rows: dict[str, dict[str, float]]) -> None:
@@ -116,9 +142,14 @@ def factory_python(envs: Path) -> tuple[Path | None, str]:
     return python, ""
 
 
-def by_factory(python: Path, method: str, chosen: argparse.Namespace) -> tuple[dict[str, float] | None, str]:
+class DoesNotRun(Exception):
+    """LLaMA-Factory ended with an error; says which."""
+
+
+def by_factory(python: Path, method: str, chosen: argparse.Namespace) -> dict[str, float]:
     script = Path(__file__).parent / "contenders" / "llamafactory_train.py"
     settings = {"method": method, "max_tokens": MAX_TOKENS, "micro_batch": MICRO_BATCH, "batch": BATCH}
+    settings["system"] = system_turn(chosen.student)
     with tempfile.TemporaryDirectory() as folder:
         data, out, student = Path(folder) / "data", Path(folder) / "out", Path(folder) / "student"
         export_dataset(examples(chosen.examples), data, name="bench")
@@ -127,9 +158,23 @@ def by_factory(python: Path, method: str, chosen: argparse.Namespace) -> tuple[d
         done = subprocess.run(line, capture_output=True, text=True)
     if done.returncode:
         last = next((text for text in reversed(done.stderr.splitlines()) if text.strip()), "no message")
-        return None, f"does not run on this student ({last.strip()[:300]})"
+        raise DoesNotRun(f"does not run on this student ({last.strip()[:300]})")
     account = {name: value for name, value in counts(chosen.student, chosen.examples).items() if name != "padded"}
-    return {**json.loads(done.stdout.splitlines()[-1]), **account}, ""
+    found = json.loads(done.stdout.splitlines()[-1])
+    # Its ChatML ends an answer with a line break, a token more; anything else would not be the same work.
+    if (seen := found.pop("tokens")) - account["tokens"] not in (0, chosen.examples):
+        raise SystemExit(f"{FACTORY} saw {seen} tokens and the others {account['tokens']}: no comparison")
+    return {**found, **account}
+
+
+def system_turn(student: Path) -> str:
+    """What the student's ChatML template says by itself before the first turn, which LLaMA-Factory's does not."""
+    from transformers import AutoTokenizer
+
+    turns = [{"role": "user", "content": "?"}]
+    text = str(AutoTokenizer.from_pretrained(student).apply_chat_template(turns, tokenize=False))
+    found = re.match(r"<\|im_start\|>system\n(.*?)<\|im_end\|>", text, re.DOTALL)
+    return found[1] if found else ""
 
 
 def save_as_float32(student: Path, to: Path) -> None:
@@ -142,19 +187,21 @@ def save_as_float32(student: Path, to: Path) -> None:
 
 
 def examples(count: int) -> list[Example]:
-    """Pool instructions with their reference answers, in a fixed order."""
-    found: list[tuple[str, str, str]] = []
-    for path in sorted((resources.files("tapir.data") / "pool").iterdir(), key=lambda p: p.name):
-        for line in path.read_text(encoding="utf-8").splitlines():
-            row = json.loads(line)
-            if row.get("reference"):
-                found.append((row["instruction"], str(row["reference"]), row["task"]))
+    """Instructions of the shipped pool and their answers, in an order of our own that mixes tasks."""
+    recipe = load_recipe("quickstart")
+    recorded: dict[tuple[Message, ...], str] = {}
+    for entry in (entry for path in recording_files(recipe) for entry in read_recording(path)):
+        if entry.stage == "teacher_answers":
+            recorded.setdefault(entry.request.messages, entry.reply.text)
+    rows = [row for split in ("pool", "held_out") for _, row in read_source(Seeds(source="builtin"), split)]
+    if count > len(rows):
+        raise SystemExit(f"the shipped pool has {len(rows)} instructions; ask for at most so many --examples")
+    random.Random(17).shuffle(rows)
     made: list[Example] = []
-    for n in range(count):
-        instruction, answer, task = found[n * 7 % len(found)]
-        asked = instruction if n < len(found) else f"{n // len(found)}. {instruction}"
-        turns = (Message("user", asked), Message("assistant", f"{answer}. That is the answer to: {instruction}"))
-        made.append(Example(turns, str(n), task, hard=n % 3 == 0))
+    for number, row in enumerate(rows[:count]):
+        asked = (Message("user", row["instruction"]),)
+        answer = Message("assistant", recorded.get(asked) or str(row["reference"]))
+        made.append(Example((*asked, answer), str(number), row["task"], hard=row["level"] == "hard"))
     return made
 
 

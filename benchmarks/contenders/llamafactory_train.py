@@ -1,4 +1,4 @@
-"""LLaMA-Factory on the benchmark's examples, run in an environment of its own: prints seconds and peak memory.
+"""LLaMA-Factory on the benchmark's examples, in an environment of its own: prints seconds, peak memory, tokens seen.
 
     python llamafactory_train.py STUDENT DATA_FOLDER OUT_FOLDER SETTINGS_JSON
 
@@ -25,8 +25,9 @@ def main(student: str, data: str, out: str, settings: dict) -> None:
             **adapters,
             "dataset_dir": data,
             "dataset": "bench_alpaca",
-            # ChatML without a system turn, as the student's own template is used by the others.
+            # As the student's own template, which the others use, makes it: ChatML with that system turn.
             "template": "chatml",
+            "default_system": settings["system"],
             "cutoff_len": settings["max_tokens"],
             "per_device_train_batch_size": settings["micro_batch"],
             "gradient_accumulation_steps": settings["batch"] // settings["micro_batch"],
@@ -40,6 +41,7 @@ def main(student: str, data: str, out: str, settings: dict) -> None:
             "bf16": False,
             "logging_steps": 1,
             "save_strategy": "no",
+            "include_num_input_tokens_seen": "non_padding",
             "report_to": "none",
             "disable_tqdm": True,
             "output_dir": out,
@@ -48,9 +50,12 @@ def main(student: str, data: str, out: str, settings: dict) -> None:
             "preprocessing_num_workers": 1,
         }
     )
-    seconds = json.loads((Path(out) / "train_results.json").read_text())["train_runtime"]
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"seconds": seconds, "memory_mib": memory}))
+    results = {
+        "seconds": json.loads((Path(out) / "train_results.json").read_text())["train_runtime"],
+        "memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "tokens": json.loads((Path(out) / "trainer_state.json").read_text())["num_input_tokens_seen"],
+    }
+    print(json.dumps(results))
 
 
 if __name__ == "__main__":

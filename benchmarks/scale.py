@@ -7,8 +7,9 @@
 
 Instructions are made up of a vocabulary with a natural spread; one in fifty nearly repeats another and one in five
 hundred holds an evaluation text. Teacher, judge and student are scripted, so what is measured is this program: its
-stages, its ledger, its tables. Each stage is a process of its own, since peak memory never goes down. Growth is the
-exponent between two sizes: 1 is linear, and n log n is 1.10 from 10,000 to 100,000 and 1.08 from there to 1,000,000.
+stages, its ledger, its tables. Each stage is a process of its own, since peak memory never goes down. A stage's sizes
+follow one another, so that they meet the same neighbours on a shared machine. Growth is the exponent between two sizes:
+1 is linear, and n log n is 1.10 from 10,000 to 100,000 and 1.08 from there to 1,000,000.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from harness import heading
@@ -157,30 +157,30 @@ def one_stage(folder: Path, rows: int, stage: str, executor: str) -> None:
                       "rows_in": receipt["rows_in"] or rows, "dropped": receipt["dropped"]}))  # fmt: skip
 
 
-def measure(rows: int, executor: str, folder: Path) -> Iterator[dict[str, float]]:
-    """Each stage's outcome, in order; those that were measured in this folder before are not measured again."""
+def measure(rows: int, stage: str, executor: str, folder: Path) -> dict[str, float]:
+    """The stage's outcome; one that was measured in this folder before is not measured again."""
     kept, ledger, before = folder / "measured.jsonl", folder / "ledger.sqlite", folder / "ledger.before"
     folder.mkdir(parents=True, exist_ok=True)
     if not kept.exists():
         write_pool(folder, rows)
         kept.touch()
-    found = [json.loads(line) for line in kept.read_text().splitlines()]
-    yield from found
-    for stage in STAGES[len(found) :]:
-        if before.exists():
-            # The stage was interrupted: what its calls left in the ledger would make it look fast.
-            for rest in ("", "-wal", "-shm"):
-                ledger.with_name(ledger.name + rest).unlink(missing_ok=True)
-            shutil.copy(before, ledger)
-        elif ledger.exists():
-            shutil.copy(ledger, partial := folder / "ledger.partial")
-            partial.rename(before)
-        command = [sys.executable, __file__, "--one", stage, "--rows", str(rows), "--folder", str(folder)]
-        done = subprocess.run([*command, "--executor", executor], stdout=subprocess.PIPE, text=True, check=True)
-        with kept.open("a") as file:
-            file.write(done.stdout.splitlines()[-1] + "\n")
-        before.unlink(missing_ok=True)
-        yield json.loads(done.stdout.splitlines()[-1])
+    for found in map(json.loads, kept.read_text().splitlines()):
+        if found["stage"] == stage:
+            return found
+    if before.exists():
+        # The stage was interrupted: what its calls left in the ledger would make it look fast.
+        for rest in ("", "-wal", "-shm"):
+            ledger.with_name(ledger.name + rest).unlink(missing_ok=True)
+        shutil.copy(before, ledger)
+    elif ledger.exists():
+        shutil.copy(ledger, partial := folder / "ledger.partial")
+        partial.rename(before)
+    command = [sys.executable, __file__, "--one", stage, "--rows", str(rows), "--folder", str(folder)]
+    done = subprocess.run([*command, "--executor", executor], stdout=subprocess.PIPE, text=True, check=True)
+    with kept.open("a") as file:
+        file.write(done.stdout.splitlines()[-1] + "\n")
+    before.unlink(missing_ok=True)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def main() -> None:
@@ -198,11 +198,12 @@ def main() -> None:
     print("\n| stage | pool | seconds | rows/s | peak MB | growth |\n|---|---:|---:|---:|---:|---:|")
     with tempfile.TemporaryDirectory() as name:
         place = (chosen.keep or Path(name)) / chosen.executor
-        before: dict[str, dict[str, float]] = {}
-        for rows in chosen.rows:
-            for found in measure(rows, chosen.executor, place / str(rows)):
-                print(line(found, before.get(str(found["stage"]))), flush=True)
-                before[str(found["stage"])] = found
+        for stage in STAGES:
+            before = None
+            for rows in chosen.rows:
+                found = measure(rows, stage, chosen.executor, place / str(rows))
+                print(line(found, before), flush=True)
+                before = found
 
 
 def line(found: dict[str, float], before: dict[str, float] | None) -> str:

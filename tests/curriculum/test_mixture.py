@@ -178,6 +178,23 @@ def test_a_given_size_bends_the_targets_but_neither_alpha_nor_the_ban_on_repeats
     assert (too_much.size, too_much.hard_rows, too_much.easy_rows) == (200, 100, 100)
 
 
+def test_an_alpha_that_weighs_the_loss_does_not_shape_the_draw_as_well():
+    hard, easy, even = {"A": 40, "B": 20}, {"A": 100, "B": 100}, {"A": 0.5, "B": 0.5}
+    for alpha in (0.3, 0.7):
+        plan = plan_round(hard, easy, even, alpha, by_weight=True)
+        assert (plan.hard, plan.easy) == ({"A": 20, "B": 20}, {"A": 100, "B": 100})
+        assert (plan.alpha, plan.size) == (alpha, 240)
+    assert plan_round(hard, easy, even, 1.0, by_weight=True).easy_rows == 0
+    assert plan_round(hard, easy, even, 0.0, by_weight=True).hard_rows == 0
+    halves = plan_round(hard, easy, even, 0.3, size=101, by_weight=True)
+    assert (halves.hard, halves.easy) == ({"A": 31, "B": 20}, {"A": 25, "B": 25})
+    # Of 60 hard rows all, and of the easy ones what is left of the size, as far as they go.
+    assert plan_round(hard, easy, even, 0.3, size=200, by_weight=True).easy_rows == 140
+    assert plan_round(hard, easy, even, 0.3, size=400, by_weight=True).easy_rows == 200
+    grown = plan_round(hard, easy, even, 0.3, growable={"A": 9, "B": 9}, by_weight=True)
+    assert (grown.hard, grown.grow, grown.easy_rows) == ({"A": 29, "B": 29}, {"B": 9}, 200)
+
+
 def test_a_round_that_cannot_have_its_alpha_says_what_to_change():
     with pytest.raises(DataError, match="no hard row"):
         plan_round({}, {"A": 5}, {"A": 1.0}, alpha=0.3)

@@ -189,7 +189,7 @@ def mix(
         known = _by_id(answers)
         rows = [i for i in read_instructions(str(instructions)) if i.id in known]
         hard, easy = [i for i in rows if i.id in value], [i for i in rows if i.id not in value]
-        plan = rounds.plan(session, round_number, hard, easy, grow=False)
+        plan = rounds.plan_for(session.recipe, session.taxonomy, round_number, hard, easy)
         if plan_only:
             print(f"{'task':<20}{'hard':>7}{'easy':>7}{'unmet':>7}")
             for task in session.taxonomy.names:

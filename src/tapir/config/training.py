@@ -21,7 +21,7 @@ class Curriculum(Part):
     alphas: tuple[Share, ...] | None = None
     """A fixed list instead, one per round."""
     mixing: Literal["proportion", "loss"] = "proportion"
-    """Share of rows, or weight in the loss (equation 4)."""
+    """α as the share of rows, or as the weight in the loss (equation 4): then each part is drawn alone."""
     data: Literal["cumulative", "newest"] = "cumulative"
     """Train on all grown data so far, or on the newest beside the seeds."""
     seed: int | None = None

@@ -136,8 +136,11 @@ def plan_round(
     growable: Mapping[str, int] | None = None,
     grow_limit: int | None = None,
     scarce: Fraction | float = SCARCE,
+    by_weight: bool = False,
 ) -> RoundPlan:
     """The rows of one round: no row twice, alpha of them hard, each part by `targets`, in that order.
+
+    `by_weight`, alpha weighs the loss and not the draw: each part is as large as it can be, or half of `size`.
 
     Without `size` the round is the largest that keeps all three. A type without supply, or `scarce` in
     it, does not hold it back: the others make up for it, and `unmet` says so. `growable` is how many hard rows of each
@@ -153,15 +156,14 @@ def plan_round(
     else:
         growth = sum(room.values())
         hard_most += growth if grow_limit is None else min(growth, grow_limit)
-    rows = _largest_round(share, hard_most, easy_most, size)
-    hard_rows = int(share * rows + Fraction(1, 2))
+    hard_rows, easy_rows = _parts(share, hard_most, easy_most, size, by_weight=by_weight)
     granted = _granted(hard_supply, targets, hard_rows, room, grow_limit)
     hard = quotas(_with(hard_supply, granted, targets), targets, hard_rows)
-    easy = quotas(easy_supply, targets, rows - hard_rows)
+    easy = quotas(easy_supply, targets, easy_rows)
     grow = {t: n - hard_supply.get(t, 0) for t, n in hard.draw.items() if n > hard_supply.get(t, 0)}
     unmet = Counter(hard.unmet) + Counter(easy.unmet)
     missing = {t: unmet[t] for t in targets if unmet[t]}
-    return RoundPlan(round, float(alpha), rows, hard.draw, easy.draw, grow, missing)
+    return RoundPlan(round, float(alpha), hard_rows + easy_rows, hard.draw, easy.draw, grow, missing)
 
 
 def draw(
@@ -296,7 +298,8 @@ def _granted(
     return apportion(wanted, grow_limit)
 
 
-def _largest_round(alpha: Fraction, hard_most: int, easy_most: int, size: int | None) -> int:
+def _parts(alpha: Fraction, hard_most: int, easy_most: int, size: int | None, *, by_weight: bool) -> tuple[int, int]:
+    """How many hard and how many easy rows a round has."""
     if not 0 <= alpha <= 1:
         raise RecipeError(f"alpha is {float(alpha):g}; it is a share between 0 and 1")
     if size is not None and size < 0:
@@ -305,10 +308,19 @@ def _largest_round(alpha: Fraction, hard_most: int, easy_most: int, size: int | 
         raise DataError(f"alpha is {float(alpha):g} and there is no hard row to draw; lower difficulty.delta")
     if alpha < 1 and not easy_most:
         raise DataError(f"alpha is {float(alpha):g} and there is no easy row to draw; use alpha 1")
+    if by_weight:
+        # A part of weight 0 would teach nothing, and its tokens would count in what the loss is divided by.
+        hard, easy = hard_most if alpha else 0, easy_most if alpha < 1 else 0
+        if size is not None:
+            hard = min(hard, max(-(-size // 2), size - easy))
+            easy = min(easy, size - hard)
+        return hard, easy
     limits = [] if size is None else [Fraction(size)]
     limits += [Fraction(hard_most) / alpha] if alpha else []
     limits += [Fraction(easy_most) / (1 - alpha)] if alpha < 1 else []
-    return int(min(limits))
+    rows = int(min(limits))
+    hard = int(alpha * rows + Fraction(1, 2))
+    return hard, rows - hard
 
 
 def _largest(fits: Callable[[int], bool], most: int) -> int:

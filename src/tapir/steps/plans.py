@@ -13,8 +13,7 @@ from typing import Any
 from tapir.config import Recipe
 from tapir.curriculum.mixture import plan_round, quotas, targets_for
 from tapir.errors import DataError
-from tapir.steps.rounds import Curriculum, plan_for
-from tapir.store.lookup import Joined
+from tapir.steps.rounds import Curriculum, before_growth, growth_plan
 from tapir.store.rundir import RunDir
 from tapir.tasks import load_taxonomy
 from tapir.wiring import load_recipe
@@ -31,9 +30,8 @@ def round_table(run: RunDir, number: int) -> tuple[dict[str, Any], list[dict[str
         raise DataError(f"{run.root}: what is hard is not known yet; run `tapir run … --until select` first")
     earlier = [run.step(f"round_{r}/01_expanded", "") for r in range(1, number)]
     curriculum = Curriculum(pool, answers, hard_step, expanded=[step for step in earlier if step.table().exists()])
-    hard, easy = (Joined(seeds, grown) for seeds, grown in zip(curriculum.seeds(), curriculum.grown(), strict=True))
-    plan = plan_for(recipe, taxonomy, number, hard, easy, grow=True)
-    have_hard, have_easy = (Counter(str(i.task) for i in part) for part in (hard, easy))
+    plan = growth_plan(recipe, taxonomy, number, curriculum)
+    have_hard, have_easy = (Counter(str(i.task) for i in part) for part in before_growth(recipe, curriculum))
     targets = targets_for(taxonomy.names, recipe.mix.targets)
     rows = [
         {

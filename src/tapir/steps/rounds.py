@@ -85,14 +85,10 @@ LATEST = slice(-1, None)
 
 def _rounds_mark(session: Session) -> Any:
     """What of the curriculum decides which rows there are; draws and training have marks of their own."""
-    return session.recipe.curriculum.model_dump(mode="json", exclude={"seed", "tokens"})
-
-
-def plan(
-    session: Session, number: int, hard: Sequence[Instruction], easy: Sequence[Instruction], *, grow: bool
-) -> RoundPlan:
-    """The round's plan; with `grow`, what expansion may add counts as supply."""
-    return plan_for(session.recipe, session.taxonomy, number, hard, easy, grow=grow)
+    curriculum = session.recipe.curriculum
+    mark = curriculum.model_dump(mode="json", exclude={"seed", "tokens"})
+    # Their plans were wrong once; runs with neither have nothing to repeat.
+    return mark | {"plan": 2} if curriculum.mixing == "loss" or curriculum.data == "newest" else mark
 
 
 def plan_for(
@@ -102,13 +98,15 @@ def plan_for(
     hard: Sequence[Instruction],
     easy: Sequence[Instruction],
     *,
-    grow: bool,
+    children: Mapping[str, int] | None = None,
 ) -> RoundPlan:
-    """The same from a recipe alone, for looking ahead."""
-    children, room = children_of(Joined(hard, easy)), Counter[str]()
-    for i in hard:
-        if i.origin == "seed":
-            room[str(i.task)] += max(0, recipe.expand.per_seed - children[i.id])
+    """The round's plan. With `children`, how many each row has, what expansion may add counts as supply."""
+    room: Counter[str] | None = None
+    if children is not None:
+        room = Counter()
+        for i in hard:
+            if i.origin == "seed":
+                room[str(i.task)] += max(0, recipe.expand.per_seed - children.get(i.id, 0))
     return plan_round(
         Counter(str(i.task) for i in hard),
         Counter(str(i.task) for i in easy),
@@ -116,9 +114,25 @@ def plan_for(
         recipe.curriculum.alpha(number),
         recipe.mix.size,
         round=number,
-        growable=room if grow else None,
-        grow_limit=recipe.expand.per_round if grow else None,
+        growable=room,
+        grow_limit=None if room is None else recipe.expand.per_round,
+        by_weight=recipe.curriculum.mixing == "loss",
     )
+
+
+def before_growth(recipe: Recipe, curriculum: Curriculum) -> tuple[Sequence[Instruction], Sequence[Instruction]]:
+    """Hard and easy rows that the next round trains on whatever it grows: with the newest data alone, the seeds."""
+    hard, easy = curriculum.seeds()
+    if recipe.curriculum.data == "newest":
+        return hard, easy
+    hard_grown, easy_grown = curriculum.grown()
+    return Joined(hard, hard_grown), Joined(easy, easy_grown)
+
+
+def growth_plan(recipe: Recipe, taxonomy: Taxonomy, number: int, curriculum: Curriculum) -> RoundPlan:
+    """What a round would draw if expansion added all it may."""
+    children = children_of(Joined(*curriculum.grown()))
+    return plan_for(recipe, taxonomy, number, *before_growth(recipe, curriculum), children=children)
 
 
 def children_of(rows: Iterable[Instruction]) -> Counter[str]:
@@ -170,9 +184,9 @@ def expand(session: Session, number: int, curriculum: Curriculum, student: Step)
     recipe = session.recipe
 
     def work(step: Step, receipt: Receipt) -> None:
-        hard, easy = curriculum.seeds()
+        hard, _ = curriculum.seeds()
         hard_grown, easy_grown = curriculum.grown()
-        wanted = plan(session, number, Joined(hard, hard_grown), Joined(easy, easy_grown), grow=True).grow
+        wanted = growth_plan(recipe, session.taxonomy, number, curriculum).grow
         parents = hard if recipe.expand.parents == "seeds" else Joined(hard, hard_grown)
         rejections: list[Rejection] = []
         # Also seeds that lost their answer: a copy of one is no new instruction.
@@ -307,7 +321,7 @@ def mix(session: Session, number: int, curriculum: Curriculum) -> Step:
             for seeds, grown in zip((hard, easy), curriculum.grown(rounds), strict=True)
         )
         examples = mixing.mix(
-            plan(session, number, hard, easy, grow=False),
+            plan_for(recipe, session.taxonomy, number, hard, easy),
             hard,
             easy,
             answers,

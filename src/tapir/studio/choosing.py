@@ -106,8 +106,9 @@ def mix_page(view: View, asked: Mapping[str, str]) -> list[Element]:
     easy.subtract(hard)
     room = {t: n * recipe.expand.per_seed for t, n in hard.items()}
     rows = max(0, int(size)) or None if size else None
+    by_weight = recipe.curriculum.mixing == "loss"
     try:
-        plan = plan_round(hard, +easy, facts.targets, alpha, rows, growable=room, grow_limit=limit)
+        plan = plan_round(hard, +easy, facts.targets, alpha, rows, growable=room, grow_limit=limit, by_weight=by_weight)
     except TapirError as error:
         return [form, el("div", el("p", foreign(str(error), 300), class_="worries"), id="result")]
     return [form, el("div", _plan(plan, hard, +easy, facts.targets), id="result")]

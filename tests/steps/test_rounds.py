@@ -1,0 +1,66 @@
+"""What each round plans to grow and to draw, over several rounds."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+
+from tapir.config import parse_recipe
+from tapir.steps.rounds import Curriculum, growth_plan, plan_for
+from tapir.store.lookup import Joined
+from tapir.tasks import load_taxonomy
+from tapir.types import Instruction
+
+TASKS = ("Math", "Reasoning", "Art", "Law")
+
+
+class Seeded:
+    """A curriculum of seeds in memory, and what each round grew."""
+
+    def __init__(self) -> None:
+        self.hard = [Instruction(f"hard {t} {n}", task=t) for t in TASKS for n in range(40 if t != "Math" else 10)]
+        self.easy = [Instruction(f"easy {t} {n}", task=t) for t in TASKS for n in range(200)]
+        self.rounds: list[list[Instruction]] = []
+
+    def seeds(self) -> tuple[list[Instruction], list[Instruction]]:
+        return self.hard, self.easy
+
+    def grown(self, rounds: slice = slice(None)) -> tuple[list[Instruction], list[Instruction]]:
+        return [i for made in self.rounds[rounds] for i in made], []
+
+
+@pytest.mark.parametrize("data", ["cumulative", "newest"])
+def test_no_round_shrinks_for_want_of_rows_that_an_earlier_one_grew(data: str):
+    recipe = parse_recipe(
+        {
+            "name": "rounds",
+            "models": {"teacher": {"kind": "scripted"}, "student": {"kind": "scripted"}},
+            "curriculum": {"rounds": 3, "alpha_start": 0.5, "alpha_step": 0, "data": data},
+            "mix": {"size": 320, "targets": dict.fromkeys(TASKS, 0.25)},
+            "expand": {"per_seed": 20, "per_round": 100},
+        }
+    )
+    taxonomy, seeded = load_taxonomy(None), Seeded()
+    curriculum = cast("Curriculum", cast("Any", seeded))
+    grown: list[int] = []
+    for number in (1, 2, 3):
+        plan = growth_plan(recipe, taxonomy, number, curriculum)
+        seeded.rounds.append(_made(plan.grow, seeded.hard, number))
+        newest = seeded.grown(slice(-1, None) if data == "newest" else slice(None))[0]
+        mixed = plan_for(recipe, taxonomy, number, Joined(seeded.hard, newest), seeded.easy)
+        assert (mixed.size, mixed.hard_rows) == (320, 160)
+        grown.append(len(seeded.rounds[-1]))
+    # 160 hard rows by the targets are 40 of each type, and Math has 10 seeds.
+    assert grown == ([30, 0, 0] if data == "cumulative" else [30, 30, 30])
+
+
+def _made(wanted: dict[str, int], hard: list[Instruction], number: int) -> list[Instruction]:
+    made: list[Instruction] = []
+    for task, count in wanted.items():
+        parents = [i for i in hard if i.task == task]
+        for n in range(count):
+            parent = parents[n % len(parents)]
+            text = f"grown {task} {number} {n}"
+            made.append(Instruction(text, task=task, origin="expanded", parent_id=parent.id, round=number))
+    return made

@@ -114,6 +114,17 @@ def test_a_runs_identity_stays_when_it_goes_on(tmp_path: Path):
         assert session.run_id != seen[0]
 
 
+def test_another_recipe_does_not_replace_what_a_run_has(tmp_path: Path):
+    recipe, ledger = prepare(tmp_path / "files"), f"ledger.path={tmp_path / 'ledger.sqlite'}"
+    there = run(load_recipe(recipe, [ledger]), tmp_path / "run", until="seeds")
+    before = there.recipe_path.read_text(), there.receipts()
+    with pytest.raises(RecipeError, match="holds a run of `tiny`, and this recipe is `other`; give another --out"):
+        run(load_recipe(recipe, [ledger, "name=other", "seeds.sample=3"]), tmp_path / "run", until="seeds")
+    assert (there.recipe_path.read_text(), there.receipts()) == before
+    run(load_recipe(recipe, [ledger, "seeds.sample=3"]), tmp_path / "run", until="seeds")
+    assert there.receipts()["round_0/01_seeds"]["rows_out"] == 3
+
+
 def test_the_progress_hears_how_many_calls_are_to_come(tmp_path: Path):
     from tapir.progress import Progress
 

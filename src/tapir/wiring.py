@@ -23,6 +23,7 @@ from tapir.curriculum.checks import RunProgram
 from tapir.curriculum.contamination import ContaminationIndex
 from tapir.curriculum.dedup import NearDuplicate, near_duplicates
 from tapir.curriculum.hygiene import Likeness, OffType
+from tapir.errors import RecipeError
 from tapir.manifest import manifest
 from tapir.models.calls import Asks, Backend, BatchBackend, Reply, Sampling, SpreadBackend, Tries, Usage
 from tapir.models.classifier import open_classifier
@@ -397,6 +398,7 @@ def open_session(
         told = Noted(progress or Progress(), live)
         store = RemoteStore(recipe.store, stored_as or root.absolute().name) if recipe.store else None
         own = run_id or run.identity()
+        _refuse_another(run, recipe)
         session = Session(recipe, run, ledger, told, until, run_id=own, store=store, lenders=lenders)
         text = yaml.safe_dump(recipe.model_dump(mode="json", exclude_defaults=True), sort_keys=False)
         write_text(run.recipe_path, text)
@@ -406,6 +408,18 @@ def open_session(
         finally:
             live.end()
             session.close()
+
+
+def _refuse_another(run: RunDir, recipe: Recipe) -> None:
+    """A run goes on with its recipe, changed or not; another recipe's steps would replace its own, weights included."""
+    if not run.recipe_path.exists():
+        return
+    name = (yaml.safe_load(run.recipe_path.read_text(encoding="utf-8")) or {}).get("name", "run")
+    if name != recipe.name:
+        raise RecipeError(
+            f"{run.root}: holds a run of `{name}`, and this recipe is `{recipe.name}`; give another --out, "
+            f"or set name={name} if it is to replace what is there"
+        )
 
 
 @contextmanager

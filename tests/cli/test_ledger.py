@@ -7,7 +7,8 @@ from typer.testing import CliRunner
 from whole_run import prepare
 
 from tapir.cli import app
-from tapir.errors import ReplayMiss
+from tapir.errors import DataError, ReplayMiss
+from tapir.models.ledger import Ledger
 from tapir.pipeline import run
 from tapir.store.rundir import open_run
 from tapir.wiring import load_recipe
@@ -54,6 +55,33 @@ def test_pruning_can_spare_what_runs_still_use(folder: Path):
     assert invoke("ledger", "prune", "--ledger", ledger, "--keep-run", folder / "run", "--keep-run", folder / "other")
     kept = invoke("ledger", "stats", "--ledger", ledger)
     assert sum(int(part.removeprefix("calls=")) for part in kept.split() if part.startswith("calls=")) == len(both)
+
+
+def refused(*arguments: object) -> str:
+    result = CliRunner().invoke(app, [str(a) for a in arguments])
+    assert isinstance(result.exception, DataError)
+    return str(result.exception)
+
+
+@pytest.mark.parametrize("command", [["stats"], ["show", "ab"], ["export", "good.jsonl"], ["prune", "--identity", "m"]])
+def test_a_mistyped_ledger_is_told_and_neither_made_nor_exported(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    Path("good.jsonl").write_text("calls", encoding="utf-8")
+    Path("empty.sqlite").touch()
+    for name in ("typo.sqlite", "empty.sqlite", "good.jsonl"):
+        assert f"{name}: there is no ledger here" in refused("ledger", *command, "--ledger", name)
+    assert {p.name: p.read_text("utf-8") for p in tmp_path.iterdir()} == {"good.jsonl": "calls", "empty.sqlite": ""}
+
+
+def test_files_that_cannot_be_read_or_written_are_one_line(tmp_path: Path):
+    ledger = tmp_path / "ledger.sqlite"
+    assert "nope: cannot be read" in refused("ledger", "import", tmp_path / "nope", "--ledger", ledger)
+    assert not ledger.exists()
+    Ledger(ledger).close()
+    out = tmp_path / "no folder" / "x.jsonl"
+    assert "x.jsonl: cannot be written (No such file" in refused("ledger", "export", out, "--ledger", ledger)
 
 
 def test_prune_without_a_condition_is_refused(folder: Path):

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import gzip
 import json
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 from tapir.errors import DataError
 from tapir.models import records
 from tapir.models.calls import Reply, Request, Sampling, TokenLogprob
-from tapir.models.ledger import Entry, Ledger
+from tapir.models.ledger import Entry, Ledger, is_ledger
 from tapir.models.ledger_files import export, import_, read_recording
 from tapir.types import Message
 
@@ -113,6 +115,31 @@ def test_an_export_is_equal_for_equal_calls_and_in_order(tmp_path, name):
     text = gzip.decompress(files[0]) if name.endswith("gz") else files[0]
     addresses = [json.loads(line)["address"] for line in text.splitlines()[1:]]
     assert addresses == sorted(addresses)
+
+
+def test_an_export_is_never_replaced_by_nothing_and_the_ledger_not_by_an_export(tmp_path, ledger):
+    ledger.put([entry()])
+    export(ledger, tmp_path / "good.jsonl")
+    kept = (tmp_path / "good.jsonl").read_bytes()
+    with pytest.raises(DataError, match=r"good\.jsonl: .* holds no such call, so the file is left as it was"):
+        export(ledger, tmp_path / "good.jsonl", keys=frozenset({"0" * 64}))
+    assert (tmp_path / "good.jsonl").read_bytes() == kept
+    with pytest.raises(DataError, match="the ledger itself"):
+        export(ledger, ledger.path)
+    assert ledger.get(entry().address).text == "hello"
+    assert export(ledger, tmp_path / "empty.jsonl", keys=frozenset()) == 0
+    assert {p.suffix for p in tmp_path.iterdir()} == {".jsonl", ".sqlite", ".sqlite-shm", ".sqlite-wal"}
+
+
+def test_another_programs_database_is_neither_read_nor_made_a_ledger(tmp_path):
+    path = tmp_path / "other.sqlite"
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("CREATE TABLE calls(number TEXT)")
+    before = path.read_bytes()
+    assert not is_ledger(path)
+    with pytest.raises(DataError, match="a database, but no ledger"):
+        list(read_recording(path))
+    assert path.read_bytes() == before
 
 
 def test_imported_entries_keep_their_origin(tmp_path, ledger):

@@ -8,9 +8,11 @@ from typing import Annotated
 
 import typer
 
-from tapir.models.ledger import Ledger
+from tapir.errors import DataError
+from tapir.models.ledger import Ledger, is_ledger
 from tapir.models.ledger_files import export as export_file
 from tapir.models.ledger_files import import_ as import_file
+from tapir.models.ledger_files import read_recording
 from tapir.store.rundir import open_run
 
 app = typer.Typer(help="The store of model calls.", no_args_is_help=True)
@@ -18,10 +20,19 @@ LedgerPath = Annotated[Path, typer.Option("--ledger", help="The ledger's file.")
 DEFAULT = Path(".tapir/ledger.sqlite")
 
 
+def existing(path: Path) -> Ledger:
+    """The ledger in this file; a mistyped name must neither make one nor pass for an empty one."""
+    if not is_ledger(path):
+        raise DataError(
+            f"{path}: there is no ledger here; name it with --ledger, or go to the folder in which `tapir run` made it"
+        )
+    return Ledger(path)
+
+
 @app.command()
 def stats(ledger: LedgerPath = DEFAULT, as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
     """Calls, tokens and cost by model and stage."""
-    with Ledger(ledger) as opened:
+    with existing(ledger) as opened:
         rows = [plain(row) for row in opened.stats()]
     if as_json:
         print(json.dumps(rows))
@@ -33,7 +44,7 @@ def stats(ledger: LedgerPath = DEFAULT, as_json: Annotated[bool, typer.Option("-
 @app.command()
 def show(key: str, ledger: LedgerPath = DEFAULT) -> None:
     """One entry, by the beginning of its key."""
-    with Ledger(ledger) as opened:
+    with existing(ledger) as opened:
         print(json.dumps(plain(opened.show(key)), indent=2, ensure_ascii=True, default=str))
 
 
@@ -45,7 +56,7 @@ def export_command(
 ) -> None:
     """Write entries to a .jsonl or .jsonl.gz file that others can replay."""
     keys = None if run is None else frozenset(open_run(run).calls_used())
-    with Ledger(ledger) as opened:
+    with existing(ledger) as opened:
         count = export_file(opened, file, keys=keys)
     print(f"{count} entries written to {file}")
 
@@ -53,6 +64,8 @@ def export_command(
 @app.command("import")
 def import_command(file: Path, ledger: LedgerPath = DEFAULT) -> None:
     """Read a file written by `export`; its entries keep their origin."""
+    # Looked at first: a file that cannot be read must not leave an empty ledger behind.
+    next(read_recording(file), None)
     with Ledger(ledger) as opened:
         print(f"{import_file(opened, file)} new entries from {file}")
 
@@ -67,7 +80,7 @@ def prune(
     """Remove entries; what a run still needs will be asked and paid for again."""
     age_s = None if older_than_days is None else older_than_days * 86_400
     keep = [key for run in keep_run for key in open_run(run).calls_used()] if keep_run else None
-    with Ledger(ledger) as opened:
+    with existing(ledger) as opened:
         print(f"{opened.prune(keep=keep, identity=identity, older_than_s=age_s)} entries removed")
 
 

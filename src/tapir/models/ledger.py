@@ -12,7 +12,7 @@ import threading
 import time
 import zlib
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -86,6 +86,26 @@ class StageStats:
     prompt_tokens: int
     completion_tokens: int
     cost_usd: float
+
+
+def is_ledger(path: Path) -> bool:
+    """Whether a ledger lies there; unlike opening one, to ask makes none of what is missing, empty or another's."""
+    if not is_sqlite(path):
+        return False
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", timeout=BUSY_TIMEOUT_S, uri=True)) as db:
+        try:
+            sql = "SELECT COUNT(*) FROM sqlite_master WHERE name IN ('calls', 'spending', 'batch_jobs')"
+            return int(db.execute(sql).fetchone()[0]) == 3
+        except sqlite3.Error as error:
+            raise DataError(f"{path}: not a usable ledger ({error}); put a copy back in its place") from None
+
+
+def is_sqlite(path: Path) -> bool:
+    """Whether the file is a SQLite database, of whatever content."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(16) == b"SQLite format 3\x00"
 
 
 class Ledger:

@@ -8,14 +8,15 @@ from __future__ import annotations
 import gzip
 import io
 import json
-from collections.abc import Generator, Iterator
+import zlib
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 from tapir.errors import DataError
 from tapir.models import records
-from tapir.models.ledger import Entry, Ledger
+from tapir.models.ledger import Entry, Ledger, is_ledger, is_sqlite
 
 FORM = "tapir-ledger-1"
 IMPORT_ROWS = 1000
@@ -31,18 +32,35 @@ def export(
 ) -> int:
     """Write the entries (those in `keys`, of that endpoint, of that stage) to `path`; how many.
 
-    The same calls give the same bytes: no times, no run names, ordered by address. `.gz` compresses.
+    The same calls give the same bytes: no times, no run names, ordered by address. `.gz` compresses. A file that is
+    there is replaced at the end, and by something only.
     """
     path = Path(path)
-    count = 0
+    if path.resolve() == ledger.path.resolve():
+        raise DataError(f"{path}: this is the ledger itself; name another file to export to")
+    entries = (e for e in ledger.entries(identity=identity, stage=stage) if keys is None or e.address in keys)
     partial = path.with_name(path.name + ".partial")
-    with _writing(partial, compress=path.suffix == ".gz") as file:
+    try:
+        count = _write(partial, entries, compress=path.suffix == ".gz")
+        if not count and path.exists():
+            partial.unlink()
+            raise DataError(
+                f"{path}: {ledger.path} holds no such call, so the file is left as it was; name the right ledger, or "
+                "remove the file if it is to be empty"
+            )
+        partial.replace(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written ({error.strerror}); name another place") from None
+    return count
+
+
+def _write(path: Path, entries: Iterable[Entry], *, compress: bool) -> int:
+    count = 0
+    with _writing(path, compress=compress) as file:
         file.write(records.dumps({"form": FORM}) + b"\n")
-        for entry in ledger.entries(identity=identity, stage=stage):
-            if keys is None or entry.address in keys:
-                file.write(records.dumps(_record(entry)) + b"\n")
-                count += 1
-    partial.replace(path)
+        for entry in entries:
+            file.write(records.dumps(_record(entry)) + b"\n")
+            count += 1
     return count
 
 
@@ -61,7 +79,9 @@ def import_(ledger: Ledger, path: Path | str) -> int:
 
 def read_recording(path: Path) -> Iterator[Entry]:
     """The entries of an export, or of another ledger, each checked against its address."""
-    if _is_sqlite(path):
+    if is_sqlite(path):
+        if not is_ledger(path):
+            raise DataError(f"{path}: a database, but no ledger; `tapir ledger export` writes what can be read here")
         with Ledger(path, replay=True) as other:
             for entry in other.entries():
                 yield _checked(entry, path, entry.address)
@@ -114,11 +134,6 @@ def _checked(entry: Entry, path: Path, place: str) -> Entry:
     return entry
 
 
-def _is_sqlite(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(16) == b"SQLite format 3\x00"
-
-
 @contextmanager
 def _writing(path: Path, *, compress: bool) -> Generator[IO[bytes]]:
     with path.open("wb") as file:
@@ -137,5 +152,5 @@ def _reading(path: Path) -> Generator[IO[bytes]]:
             packed = file.read(2) == b"\x1f\x8b"
             file.seek(0)
             yield io.BufferedReader(gzip.GzipFile(fileobj=file)) if packed else file  # pyright: ignore
-    except (OSError, EOFError) as error:
-        raise DataError(f"{path}: cannot be read ({error})") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: cannot be read ({error}); `tapir ledger export` writes one") from None

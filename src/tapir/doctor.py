@@ -16,7 +16,7 @@ from tapir.evaluation.benchmarks import benchmark_names, load_benchmark
 from tapir.models.calls import Request, Sampling
 from tapir.models.engine import Caller
 from tapir.models.ledger import Ledger
-from tapir.stages.seeds import load_pool
+from tapir.stages.seeds import load_evaluation, load_pool
 from tapir.training.folder import Allowed
 from tapir.training.launch import dry_start
 from tapir.training.preflight import Preview
@@ -84,8 +84,7 @@ def _held_out(recipe: Recipe) -> Iterator[Finding]:
         source = Seeds(source=evaluation.prompts, sample=evaluation.sample, near_duplicates=False)
 
         def load(source: Seeds = source) -> str:
-            rows = load_pool(source, seed=recipe.seed, receipt=Receipt("held_out"), split="held_out").instructions
-            return f"{len(rows)} instructions"
+            return f"{len(load_evaluation(source, seed=recipe.seed).instructions)} instructions"
 
         yield _tried(f"evaluation {evaluation.kind} on {evaluation.prompts}", load)
 

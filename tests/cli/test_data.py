@@ -72,6 +72,30 @@ def test_both_names_find_the_same_and_end_with_1(pool: str, tmp_path: Path, comm
     assert match["item_text"] == ITEM
 
 
+def test_an_evaluation_file_with_a_byte_order_mark_is_searched_for_from_its_first_row(pool: str, tmp_path: Path):
+    (tmp_path / "held_out.jsonl").write_text(json.dumps({"prompt": ITEM}) + '\n{"prompt": "Stop."}\n', "utf-8-sig")
+    out = call("decontaminate", pool, "--against", tmp_path / "held_out.jsonl", code=1)
+    assert "1 of 3 rows repeat one of 2 evaluation texts" in out
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [('{"prompt": ', "broken_json"), ('"a text"', "not_an_object"), ('{"prompt": 7}', "not_a_string")],
+)
+def test_an_evaluation_row_that_cannot_be_read_is_refused_with_its_place(
+    pool: str, tmp_path: Path, bad: str, reason: str
+):
+    held_out = tmp_path / "held_out.jsonl"
+    held_out.write_text(f'{{"prompt": "Count to ten."}}\n\n{bad}\n{bad}\n', encoding="utf-8")
+    said = rf"held_out\.jsonl:3 \({reason}\), and 1 more; mend or remove it"
+    fails(DataError, said, "decontaminate", pool, "--against", held_out)
+
+
+def test_an_evaluation_text_of_any_length_is_searched_for(pool: str, tmp_path: Path):
+    held_out = write(tmp_path / "held_out.jsonl", {"prompt": f"{ITEM} {'Think. ' * 4_000}"})
+    assert "1 of 3 rows" in call("decontaminate", pool, "--against", held_out, code=1)
+
+
 def test_a_reviewed_match_is_let_pass(pool: str, tmp_path: Path):
     held_out = write(tmp_path / "held_out.jsonl", {"prompt": ITEM})
     reviewed = tmp_path / "matches.jsonl"

@@ -29,6 +29,15 @@ def test_a_benchmark_in_the_users_folder_gives_an_item_for_each_of_its_text_colu
     ]
 
 
+@pytest.mark.parametrize(
+    ("ending", "text"),
+    [("jsonl", '{"question": "How many?"}'), ("json", '[{"question": "How many?"}]'), ("csv", "question\nHow many?\n")],
+)
+def test_a_byte_order_mark_hides_no_item(tmp_path: Path, ending: str, text: str):
+    (tmp_path / f"gsm8k.{ending}").write_text(text, encoding="utf-8-sig")
+    assert load_benchmark("gsm8k", tmp_path) == [("gsm8k", "0:question", "How many?")]
+
+
 def test_turns_of_a_conversation_are_items_of_their_own(tmp_path: Path):
     (tmp_path / "mt-bench.json").write_text(json.dumps([{"prompt": ["First?", "Then?"]}]), encoding="utf-8")
     assert [mark for _, mark, _ in load_benchmark("mt-bench", tmp_path)] == ["0:prompt:0", "0:prompt:1"]

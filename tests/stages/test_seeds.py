@@ -43,6 +43,16 @@ def test_bad_rows_cost_themselves_and_are_named_by_line(tmp_path: Path):
     assert receipt.rows_in == receipt.rows_out + sum(receipt.dropped.values()) == 7
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("pool.jsonl", GOOD), ("pool.json", f"[{GOOD}]"), ("pool.csv", "instruction,output\nName a river.,The Elbe.\n")],
+)
+def test_a_byte_order_mark_costs_no_row(tmp_path: Path, name: str, text: str):
+    (tmp_path / name).write_text(text, encoding="utf-8-sig")
+    pool, receipt = load(tmp_path / name)
+    assert ([i.text for i in pool.instructions], receipt.dropped) == (["Name a river."], {})
+
+
 def test_a_file_that_is_not_there_and_an_unknown_ending_say_what_to_do(tmp_path: Path):
     with pytest.raises(DataError, match=r"there is no such file; `seeds.source` names"):
         load(tmp_path / "none.jsonl")

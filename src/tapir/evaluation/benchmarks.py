@@ -7,9 +7,7 @@ answers; what is at hand is never sent for again, and offline nothing waits. Loo
 
 from __future__ import annotations
 
-import csv
 import functools
-import json
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +20,7 @@ import yaml
 from tapir.curriculum.contamination import Item
 from tapir.errors import DataError, MissingExtra, RecipeError
 from tapir.models.catalogue import hub_answers
-from tapir.store.tables import read_plain
+from tapir.store.given import every_row
 
 ALL = "public"
 ENDINGS = (".jsonl", ".parquet", ".json", ".csv")
@@ -71,7 +69,7 @@ def load_benchmark(name: str, folder: str | Path | None = None) -> list[Item]:
     """(benchmark, item, text) of every listed column; `DataError` where it is not at hand."""
     wanted = benchmarks()[name]
     file = local_file(name, folder)
-    rows = _file_rows(file) if file is not None else _hub_rows(wanted)
+    rows = (row for _, row in every_row(file)) if file is not None else _hub_rows(wanted)
     items = [item for number, row in enumerate(rows) for item in _items(wanted, number, row)]
     if not items:
         where = file or wanted.hub
@@ -97,20 +95,6 @@ def _items(wanted: Benchmark, number: int, row: dict[str, Any]) -> Iterator[Item
             if isinstance(text, str) and text.strip():
                 mark = f"{number}:{column}" + (f":{turn}" if isinstance(value, list) else "")
                 yield wanted.name, mark, text
-
-
-def _file_rows(path: Path) -> Iterator[dict[str, Any]]:
-    if path.suffix in (".jsonl", ".parquet"):
-        yield from read_plain(path)
-        return
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        if path.suffix == ".csv":
-            yield from csv.DictReader(file)
-            return
-        rows = json.load(file)
-    if not isinstance(rows, list):
-        raise DataError(f"{path}: not a JSON list of rows")
-    yield from cast("list[dict[str, Any]]", rows)
 
 
 def _hub_rows(wanted: Benchmark) -> Iterator[dict[str, Any]]:

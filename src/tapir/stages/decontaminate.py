@@ -6,15 +6,14 @@ What counts as a match is `curriculum.contamination`'s; where evaluation texts c
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from tapir.curriculum.contamination import ContaminationIndex
 from tapir.errors import DataError
-from tapir.store.tables import read_plain
+from tapir.store.given import every_row
 from tapir.types import Answer, Dropped, Instruction, KeepDropped, Receipt, forget
 
 Part = Literal["instruction", "answer"]
@@ -110,7 +109,11 @@ def allowed(entries: Iterable[str]) -> list[str]:
         if path.suffix not in REVIEW_ENDINGS:
             found.append(entry)
             continue
-        for number, row in enumerate(_reviewed(path), 1):
+        if not path.exists():
+            raise DataError(
+                f"{path}: there is no such file; decontaminate.allow names ids, or a reviewed table of matches"
+            )
+        for number, row in every_row(path):
             if str(row.get("allow", "")).lower() not in TRUE:
                 continue
             try:
@@ -121,13 +124,3 @@ def allowed(entries: Iterable[str]) -> list[str]:
                     "`tapir data decontaminate FILE -o matches.jsonl` writes"
                 ) from None
     return found
-
-
-def _reviewed(path: Path) -> Iterator[dict[str, Any]]:
-    if path.suffix != ".csv":
-        yield from read_plain(path)
-        return
-    if not path.exists():
-        raise DataError(f"{path}: there is no such file; decontaminate.allow names ids, or a reviewed table of matches")
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        yield from csv.DictReader(file)

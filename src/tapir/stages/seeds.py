@@ -6,17 +6,14 @@ such row at once (`dropped`), so that a pool of which little is left does not li
 
 from __future__ import annotations
 
-import csv
 import json
 import random
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, cast
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from tapir.config import Decontaminate, Seeds
 from tapir.curriculum.contamination import NGRAM, Item
@@ -24,6 +21,7 @@ from tapir.curriculum.dedup import NearDuplicate, near_duplicates
 from tapir.curriculum.words import words
 from tapir.errors import DataError, MissingExtra
 from tapir.evaluation.benchmarks import benchmark_names, files_among, load_benchmark
+from tapir.store.given import ENDINGS, Row, Unreadable, numbered
 from tapir.types import (
     MOST_DROPPED_CHARS,
     Dropped,
@@ -37,10 +35,10 @@ from tapir.types import (
 )
 
 Form = Literal["alpaca", "messages", "sharegpt", "columns"]
-Located = tuple[str, Any]
+Located = tuple[str, Row | Unreadable]
+"""Where a row stood, and the row."""
 FindRepeated = Callable[[Sequence[tuple[str, str]]], list[NearDuplicate]]
 """(id, text) rows in, those of them that repeat an earlier one out."""
-"""Where a row stood, and the row; a string instead of a mapping is a row that could not be read, and says why."""
 
 
 FORM_ROWS = 50
@@ -87,14 +85,14 @@ def load_pool(
 
 
 def _instructions(
-    where: str, row: Any, form: Form, settings: Seeds, pool: Pool, receipt: Receipt, dropped: KeepDropped
+    where: str, row: Row | Unreadable, form: Form, settings: Seeds, pool: Pool, receipt: Receipt, dropped: KeepDropped
 ) -> Iterator[tuple[Instruction, str | None]]:
     receipt.rows_in += 1
-    if not isinstance(row, dict):
-        problem: str | None = str(row)
+    if isinstance(row, Unreadable):
+        problem: str | None = row.reason
         found: list[tuple[Instruction, str | None]] = []
     else:
-        found, problem = _READERS[form](cast("dict[str, Any]", row), settings)
+        found, problem = _READERS[form](row, settings)
         if found and max(len(i.text) for i, _ in found) > settings.max_chars:
             found, problem = [], "too_long"
     if problem:
@@ -105,11 +103,11 @@ def _instructions(
     yield from found
 
 
-def said_by(row: Any) -> str:
+def said_by(row: Row | Unreadable) -> str:
     """The beginning of a bad row as plain text; empty where its line was not even JSON."""
-    if not isinstance(row, dict):
+    if isinstance(row, Unreadable):
         return ""
-    short = {k: v[:MOST_DROPPED_CHARS] if isinstance(v, str) else v for k, v in cast("dict[str, Any]", row).items()}
+    short = {k: v[:MOST_DROPPED_CHARS] if isinstance(v, str) else v for k, v in row.items()}
     return json.dumps(short, ensure_ascii=False, default=str)
 
 
@@ -121,7 +119,7 @@ def read_source(settings: Seeds, split: str = "pool") -> Iterator[Located]:
         yield from _hub(settings)
     else:
         path = Path(settings.source)
-        files = sorted(f for f in path.iterdir() if f.suffix in _FILES) if path.is_dir() else [path]
+        files = sorted(f for f in path.iterdir() if f.suffix in ENDINGS) if path.is_dir() else [path]
         if not files:
             raise DataError(f"{path}: no .json, .jsonl, .csv or .parquet file in it")
         for file in files:
@@ -129,11 +127,11 @@ def read_source(settings: Seeds, split: str = "pool") -> Iterator[Located]:
                 raise DataError(
                     f"{file}: there is no such file; `seeds.source` names a file, a folder or hub:owner/name"
                 )
-            if file.suffix not in _FILES:
+            if file.suffix not in ENDINGS:
                 raise DataError(
-                    f"{file}: cannot read {file.suffix or 'a file without an ending'}; use {', '.join(_FILES)}"
+                    f"{file}: cannot read {file.suffix or 'a file without an ending'}; use {', '.join(ENDINGS)}"
                 )
-            yield from _FILES[file.suffix](file)
+            yield from ((f"{file.name}:{number}", row) for number, row in numbered(file))
 
 
 def _builtin(split: str) -> Iterator[Located]:
@@ -161,62 +159,13 @@ def _hub(settings: Seeds) -> Iterator[Located]:
         raise DataError(f"hub:{name}: cannot be loaded ({error})") from error
 
 
-def _jsonl(path: Path) -> Iterator[Located]:
-    with path.open(encoding="utf-8", errors="surrogateescape") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError:
-                yield f"{path.name}:{number}", "broken_json"
-                continue
-            # A string here says why a row is unreadable: a row that is itself a string must not pass for one.
-            yield f"{path.name}:{number}", row if isinstance(row, dict) else "not_an_object"
-
-
-def _json(path: Path) -> Iterator[Located]:
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DataError(f"{path}: not valid JSON ({error}); for one object a line use the ending .jsonl") from None
-    if isinstance(rows, dict):
-        # Some pools wrap their rows: one list under some key.
-        lists = [v for v in cast("dict[str, Any]", rows).values() if isinstance(v, list)]
-        rows = lists[0] if len(lists) == 1 else [cast("dict[str, Any]", rows)]
-    for number, row in enumerate(cast("list[Any]", rows), 1):
-        yield f"{path.name}:{number}", row if isinstance(row, dict) else "not_an_object"
-
-
-def _csv(path: Path) -> Iterator[Located]:
-    with path.open(encoding="utf-8-sig", newline="", errors="surrogateescape") as file:
-        for number, row in enumerate(csv.DictReader(file), 2):
-            yield f"{path.name}:{number}", "too_many_columns" if None in row else row
-
-
-def _parquet(path: Path) -> Iterator[Located]:
-    try:
-        table = pq.ParquetFile(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{path}: not a readable Parquet file ({error})") from None
-    number = 0
-    with table:
-        for batch in table.iter_batches():
-            for row in batch.to_pylist():
-                number += 1
-                yield f"{path.name}:{number}", row
-
-
-_FILES = {".jsonl": _jsonl, ".json": _json, ".csv": _csv, ".parquet": _parquet}
-
-
 def form_of(settings: Seeds, rows: list[Located]) -> Form:
     """The rows' form: as the settings say, else by the keys of the first ones."""
     if not rows:
         raise DataError(f"{settings.source}: it is empty; give a file or folder with instructions in it")
     if settings.format != "auto":
         return settings.format
-    keys = {key for _, row in rows[:FORM_ROWS] if isinstance(row, dict) for key in cast("dict[str, Any]", row)}
+    keys = {key for _, row in rows[:FORM_ROWS] if not isinstance(row, Unreadable) for key in row}
     if "messages" in keys:
         return "messages"
     if "conversations" in keys:
@@ -234,18 +183,18 @@ def form_of(settings: Seeds, rows: list[Located]) -> Form:
 Found = tuple[list[tuple[Instruction, str | None]], str | None]
 
 
-def _alpaca(row: dict[str, Any], settings: Seeds) -> Found:
+def _alpaca(row: Row, settings: Seeds) -> Found:
     return _single(row, {"answer": "output", "text": "instruction"}, settings)
 
 
-def _columns(row: dict[str, Any], settings: Seeds) -> Found:
+def _columns(row: Row, settings: Seeds) -> Found:
     names = {"text": next((k for k in ("instruction", "prompt", "question", "text") if k in row), "instruction")}
     answer = next((k for k in ("answer", "output", "response", "completion") if k in row), "answer")
     renamed = {("text" if k == "instruction" else k): v for k, v in settings.columns.items()}
     return _single(row, {**names, "answer": answer, **renamed}, settings)
 
 
-def _single(row: dict[str, Any], names: dict[str, str], settings: Seeds) -> Found:
+def _single(row: Row, names: dict[str, str], settings: Seeds) -> Found:
     text, extra = row.get(names["text"]), row.get(names.get("input", "input"))
     system, answer = row.get(names.get("system", "system")), row.get(names["answer"])
     task, check = row.get(names.get("task", "task")), row.get("check")
@@ -266,11 +215,11 @@ def _single(row: dict[str, Any], names: dict[str, str], settings: Seeds) -> Foun
 _SPEAKERS = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 
 
-def _messages(row: dict[str, Any], settings: Seeds) -> Found:
+def _messages(row: Row, settings: Seeds) -> Found:
     return _conversation(row.get("messages"), "role", "content", settings)
 
 
-def _sharegpt(row: dict[str, Any], settings: Seeds) -> Found:
+def _sharegpt(row: Row, settings: Seeds) -> Found:
     return _conversation(row.get("conversations"), "from", "value", settings)
 
 
@@ -327,6 +276,22 @@ def contaminated(pool: Pool, hits: Mapping[str, str]) -> Iterator[Dropped]:
             yield Dropped("contaminated", i.text, i.id, where, repeats=hits[i.id])
 
 
+def load_evaluation(settings: Seeds, *, seed: int) -> Pool:
+    """All instructions of an evaluation set: a row that cannot be used is an error with its place.
+
+    Left out, it could be trained on with nobody the wiser, and the rest would be another set.
+    """
+    pool = load_pool(settings, seed=seed, receipt=Receipt("held_out"), split="held_out")
+    if pool.problems:
+        where, reason = pool.problems[0]
+        more = f", and {len(pool.problems) - 1} more" if len(pool.problems) > 1 else ""
+        raise DataError(
+            f"{settings.source}: a row of this evaluation set cannot be used: {where} ({reason}){more}; "
+            "mend or remove it, since a text that is not read here can be trained on unseen"
+        )
+    return pool
+
+
 def evaluation_texts(own: Iterable[str], settings: Decontaminate) -> list[Item]:
     """(set, item, text) of a recipe's own evaluation sets, and of what it names beside them.
 
@@ -334,8 +299,8 @@ def evaluation_texts(own: Iterable[str], settings: Decontaminate) -> list[Item]:
     """
     found: list[Item] = []
     for source in dict.fromkeys([*own, *files_among(settings.against)]):
-        rows = Seeds(source=source, near_duplicates=False)
-        pool = load_pool(rows, seed=0, receipt=Receipt("held_out"), split="held_out")
+        # A text that is too long to train on can be trained on in part.
+        pool = load_evaluation(Seeds(source=source, max_chars=sys.maxsize, near_duplicates=False), seed=0)
         found += [(source, i.id, i.text) for i in pool.instructions]
         long = {i: text for i, text in pool.answers.items() if len(words(text)) >= NGRAM}
         found += [(source, f"{i}:answer", text) for i, text in long.items()]

@@ -240,8 +240,7 @@ def gather_held_out(session: Session) -> Step:
         kept: dict[str, Instruction] = {}
         for evaluation in (e for e in recipe.evaluate if e.on_held_out):
             source = Seeds(source=evaluation.prompts, sample=evaluation.sample, near_duplicates=False)
-            account = Receipt("held_out")
-            for i in seeding.load_pool(source, seed=recipe.seed, receipt=account, split="held_out").instructions:
+            for i in seeding.load_evaluation(source, seed=recipe.seed).instructions:
                 kept.setdefault(i.id, i)
         rows = [i for i in kept.values() if i.id not in marked.dropped]
         marked.account(len(kept) - len(rows), receipt)

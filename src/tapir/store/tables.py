@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tapir.errors import DataError
+from tapir.store.given import json_lines, whole
 from tapir.types import Message
 
 Row = TypeVar("Row")
@@ -170,35 +171,38 @@ def read_rows(path: Path, row_type: type[Row], *, without: Sequence[str] = ()) -
 
     Columns `without` which a reader can do stay unread (of Parquet) and take their defaults: texts fill a memory.
     """
-    for number, plain in enumerate(read_plain(path, without=without), 1):
+    for number, plain in read_numbered(path, without=without):
         yield from_plain(row_type, plain, where=f"{path}:{number}")
 
 
 def read_plain(path: Path, *, without: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
     """Stream a file's rows as plain data, whatever their type."""
+    for _, row in read_numbered(path, without=without):
+        yield row
+
+
+def read_numbered(path: Path, *, without: Sequence[str] = ()) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The same with the line of each row, for whoever finds fault with it (of Parquet: which row it is)."""
     if not path.exists():
         raise DataError(f"{path}: there is no such file")
-    if path.suffix == ".parquet":
-        try:
-            with pq.ParquetFile(path) as file:
-                columns = [name for name in file.schema_arrow.names if name not in without]
-                for batch in file.iter_batches(batch_size=CHUNK_ROWS, columns=columns):
-                    for row in batch.to_pylist(maps_as_pydicts="strict"):
-                        yield row
-        except (pa.ArrowInvalid, OSError) as error:
-            raise DataError(f"{path}: not a readable Parquet file ({error})") from None
+    if path.suffix != ".parquet":
+        yield from whole(path, json_lines(path))
         return
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise DataError(f"{path}:{number}: not a JSON line ({error.msg})") from None
-            if not isinstance(row, dict):
-                raise DataError(f"{path}:{number}: a row is a JSON object")
-            yield typing.cast("dict[str, Any]", row)
+    number = 0
+    for batch in batches(path, without=without):
+        for row in batch.to_pylist(maps_as_pydicts="strict"):
+            number += 1
+            yield number, row
+
+
+def batches(path: Path, *, without: Sequence[str] = ()) -> Iterator[Any]:
+    """A Parquet file in parts, so that no table lies in memory in whole."""
+    try:
+        with pq.ParquetFile(path) as file:
+            columns = [name for name in file.schema_arrow.names if name not in without] if without else None
+            yield from file.iter_batches(batch_size=CHUNK_ROWS, columns=columns)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"{path}: not a readable Parquet file ({error})") from None
 
 
 def read_table(path: Path) -> Any:

@@ -48,6 +48,17 @@ def test_weights_that_are_not_here_yet_are_no_problem(tmp_path: Path):
     assert "not here yet" in found.what
 
 
+def test_a_config_that_ray_cannot_train_by_is_a_problem(tmp_path: Path):
+    train = {"launcher": "ray", "accelerate_config": "fsdp", "max_tokens": 256}
+    assert findings(tmp_path, train=train, executor="ray", ray={"gpus": 1})[0].ok
+    found = findings(tmp_path, train=train, executor="ray")[0]
+    assert not found.ok
+    assert "shards over GPUs only; set ray.gpus: 1" in found.remedy
+    assert "neither a file nor one of fsdp" in findings(
+        tmp_path, train=train | {"accelerate_config": "fsdq"}, executor="ray"
+    )[0].remedy  # fmt: skip
+
+
 def test_an_accelerate_config_is_started_dry(tmp_path: Path):
     train = {"launcher": "accelerate", "accelerate_config": "fsdp", "max_tokens": 256}
     found = findings(tmp_path, train=train)

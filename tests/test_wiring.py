@@ -125,6 +125,16 @@ def test_another_recipe_does_not_replace_what_a_run_has(tmp_path: Path):
     assert there.receipts()["round_0/01_seeds"]["rows_out"] == 3
 
 
+@pytest.mark.parametrize("executor", ["ray", "local"])
+def test_an_unknown_accelerate_config_is_refused_before_a_call_is_paid(tmp_path: Path, executor: str):
+    launcher = {"ray": "ray", "local": "accelerate"}[executor]
+    sets = [f"executor={executor}", f"train.launcher={launcher}", "train.accelerate_config=fsdq"]
+    recipe = load_recipe(prepare(tmp_path / "files"), [*sets, f"ledger.path={tmp_path / 'ledger.sqlite'}"])
+    with pytest.raises(RecipeError, match="'fsdq' is neither a file nor one of fsdp, deepspeed"):
+        run(recipe, tmp_path / "run")
+    assert not (tmp_path / "ledger.sqlite").exists()
+
+
 def test_the_progress_hears_how_many_calls_are_to_come(tmp_path: Path):
     from tapir.progress import Progress
 

@@ -4,7 +4,8 @@
 #     sbatch --export=ALL,RECIPE=recipe.yaml,OUT=$SCRATCH/runs/million slurm.sh
 #
 # The environment of `pip install 'tapir-distill[local,ray,s3,vllm]'` must be active, and OUT on a disk that all nodes
-# see. A job that is cut off by its time limit is submitted again: `tapir run` goes on where it stopped.
+# see. A job that is cut off by its time limit is submitted again: `tapir run` goes on where it stopped. A student that one
+# GPU cannot train is sharded over all of them by the recipe's `train.accelerate_config: fsdp`.
 #SBATCH --job-name=tapir
 #SBATCH --nodes=8
 #SBATCH --ntasks-per-node=1

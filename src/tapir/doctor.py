@@ -145,7 +145,7 @@ def _local(model: Model) -> str:
 
 def _training(recipe: Recipe) -> Iterator[Finding]:
     """What every training looks at before its first step: template, end of turn, stops, lengths (ours)."""
-    if recipe.train.launcher == "accelerate" and recipe.train.accelerate_config:
+    if recipe.train.launcher != "single" and recipe.train.accelerate_config:
         yield _tried(f"accelerate config {recipe.train.accelerate_config}", lambda: _dry_start(recipe))
     student = recipe.models.resolved("student")
     folder = _here(student)
@@ -166,7 +166,12 @@ def _training(recipe: Recipe) -> Iterator[Finding]:
 
 
 def _dry_start(recipe: Recipe) -> str:
-    made = dry_start(recipe.train, Path("job"))
+    if recipe.train.launcher == "ray":
+        from tapir.executors.training import environment
+
+        made = environment(recipe.train, recipe.ray)
+    else:
+        made = dry_start(recipe.train, Path("job"))
     return f"accelerate takes it ({len(made)} settings)"
 
 

@@ -41,6 +41,7 @@ from tapir.store.progress import ProgressFile
 from tapir.store.remote import RemoteStore
 from tapir.store.rundir import RunDir, Step, fingerprint, write_json, write_lines, write_text
 from tapir.tasks import Taxonomy, load_taxonomy
+from tapir.training.launch import check_config
 from tapir.training.resident import Resident
 from tapir.types import Instruction, Receipt
 
@@ -392,6 +393,7 @@ def open_session(
     `run_id` lets several runs count against one budget; by default a run has its own. `stored_as` is the run's place
     in the recipe's store; by default its folder's name.
     """
+    check_config(recipe.train, recipe.ray)
     run = RunDir(root)
     with run.writing(), open_ledger(recipe) as ledger:
         live = ProgressFile(root)

@@ -21,6 +21,12 @@ def test_training_on_ray_needs_the_executor():
     assert parse_recipe(_recipe(train={"launcher": "ray"}, executor="ray")).ray.training_workers == 1
 
 
+def test_deepspeed_is_refused_on_ray_before_anything_runs():
+    train = {"launcher": "ray", "accelerate_config": "deepspeed"}
+    with pytest.raises(RecipeError, match="deepspeed does not train on Ray; take fsdp, or launcher: accelerate"):
+        parse_recipe(_recipe(train=train, executor="ray"))
+
+
 def test_a_store_carries_no_credentials():
     with pytest.raises(RecipeError, match="must not carry credentials"):
         parse_recipe(_recipe(store="s3://key:secret@bucket/runs"))

@@ -78,6 +78,10 @@ class Recipe(Part):
     def _consistent(self) -> Recipe:
         if self.train.launcher == "ray" and self.executor != "ray":
             raise ValueError("train.launcher: ray needs executor: ray; on one machine take launcher: accelerate")
+        if self.train.launcher == "ray" and self.train.accelerate_config == "deepspeed":
+            raise ValueError(
+                "train.accelerate_config: deepspeed does not train on Ray; take fsdp, or launcher: accelerate"
+            )
         if self.store and urlsplit(self.store).username:
             raise ValueError("store must not carry credentials; the file system reads them from its own variables")
         judge = self.models.resolved("judge")

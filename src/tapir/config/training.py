@@ -103,4 +103,5 @@ class Train(Part):
     launcher: Literal["single", "accelerate", "ray"] = "single"
     """One process, `accelerate launch`, or Ray Train."""
     accelerate_config: str | None = None
-    """Config file for `accelerate`; `fsdp`, `deepspeed` name the shipped ones."""
+    """Config file for `accelerate`; `fsdp`, `deepspeed` name the shipped ones. Ray Train heeds it too, but for
+    DeepSpeed."""

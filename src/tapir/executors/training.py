@@ -1,5 +1,8 @@
 """A round trained by Ray Train: workers on any nodes run the same `train_round` as `accelerate`'s children do.
 
+Ray starts and joins the processes; how they share the work (DDP, or FSDP by `train.accelerate_config`) they are told by
+the same environment that accelerate's launcher would give them.
+
 The job folder and the student's folder must be on a disk that all nodes share, as for any training on several
 machines. A worker or node that is lost starts the round again from its last whole checkpoint.
 """
@@ -12,15 +15,43 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from tapir.config import RaySettings
-from tapir.errors import ModelError
+from tapir.config import RaySettings, Train
+from tapir.errors import ModelError, RecipeError
 from tapir.executors.cluster import connect, require_workers
-from tapir.training.launch import child_error, follow, main
+from tapir.training.launch import Job, child_error, follow, launchers_environment, main
 from tapir.training.result import Progress, read_log
 
+SHARING = ("ACCELERATE_", "FSDP_", "MEGATRON_LM_", "PARALLELISM_CONFIG_")
+"""How the names begin by which accelerate is told how processes share the work. Ranks and ports are none of them."""
+PLACES = frozenset({"ACCELERATE_TORCH_DEVICE", "ACCELERATE_USE_CPU"})
+"""Which device a worker has is for Ray to say: the driver's may be another one."""
 
-def run(folder: Path, log: Path, settings: RaySettings, progress: Progress | None) -> None:
-    """Train the job in `folder`; its log is followed here."""
+
+def environment(settings: Train, ray: RaySettings) -> dict[str, str]:
+    """How the workers share the work, in accelerate's words; refuses a config that cannot be had on Ray."""
+    made = launchers_environment(settings, Path("job"))
+    told = {name: value for name, value in made.items() if name.startswith(SHARING) and name not in PLACES}
+    if told.get("ACCELERATE_USE_DEEPSPEED") == "true":
+        raise RecipeError(
+            f"train.accelerate_config: {settings.accelerate_config} is for DeepSpeed, which does not train on Ray; "
+            "take fsdp, or train.launcher: accelerate"
+        )
+    if _sharded(told) and not ray.gpus:
+        # accelerate would not say a word, and give every process the whole model.
+        raise RecipeError(
+            f"train.accelerate_config: {settings.accelerate_config} shards over GPUs only; set ray.gpus: 1, or leave "
+            "accelerate_config out"
+        )
+    return told
+
+
+def _sharded(told: dict[str, str]) -> bool:
+    return told.get("ACCELERATE_USE_FSDP") == "true"
+
+
+def run(job: Job, folder: Path, settings: RaySettings, progress: Progress | None) -> None:
+    """Train the job, which lies in `folder`; its log is followed here."""
+    told = environment(job.settings, settings)
     require_workers(connect(settings), settings)
     from ray import train as ray_train
     from ray.train.torch import TorchConfig, TorchTrainer
@@ -29,8 +60,8 @@ def run(folder: Path, log: Path, settings: RaySettings, progress: Progress | Non
     resources = {"CPU": settings.cpus} | ({"GPU": settings.gpus} if gpus else {})
     trainer: Any = TorchTrainer(
         _work,
-        train_loop_config={"folder": str(folder.resolve()), "gpus": gpus},
-        torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
+        train_loop_config={"folder": str(folder.resolve()), "gpus": gpus, "environment": told},
+        torch_config=TorchConfig(backend=_backend(gpus, told)),
         scaling_config=ray_train.ScalingConfig(
             num_workers=settings.training_workers, use_gpu=gpus, resources_per_worker=resources
         ),
@@ -41,7 +72,7 @@ def run(folder: Path, log: Path, settings: RaySettings, progress: Progress | Non
             failure_config=ray_train.FailureConfig(max_failures=settings.retries),
         ),
     )
-    with _Following(log, progress):
+    with _Following(job.log, progress):
         try:
             trainer.fit()
         except Exception as error:
@@ -53,8 +84,16 @@ def run(folder: Path, log: Path, settings: RaySettings, progress: Progress | Non
             ) from error
 
 
+def _backend(gpus: bool, told: dict[str, str]) -> str:
+    """What the processes speak. Sharded weights are gathered for saving through the CPU, which NCCL does not reach."""
+    if not gpus:
+        return "gloo"
+    return "cuda:nccl,cpu:gloo" if _sharded(told) else "nccl"
+
+
 def _work(config: dict[str, Any]) -> None:
     """What every worker runs. Ray has joined the processes already; accelerate finds them so."""
+    os.environ.update(config["environment"])
     if not config["gpus"]:
         os.environ["ACCELERATE_USE_CPU"] = "true"
     main(Path(config["folder"]))

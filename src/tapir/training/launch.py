@@ -79,7 +79,7 @@ def train(
         if settings.launcher == "ray":
             from tapir.executors import training
 
-            training.run(folder, log, ray or RaySettings(), progress)
+            training.run(job, folder, ray or RaySettings(), progress)
         else:
             _run(command(settings, folder, processes), folder, log, progress)
     finally:
@@ -141,6 +141,16 @@ def config_file(settings: Train) -> Path | None:
     if name is None or Path(name).is_file():
         return None if name is None else Path(name)
     raise RecipeError(f"train.accelerate_config: {name!r} is neither a file nor one of {', '.join(SHIPPED)}")
+
+
+def check_config(settings: Train, ray: RaySettings) -> None:
+    """Refuse an accelerate config that cannot be had, before a run has spent anything: training comes late in it."""
+    if settings.launcher == "ray":
+        from tapir.executors import training
+
+        training.environment(settings, ray)
+    elif settings.launcher == "accelerate":
+        config_file(settings)
 
 
 def command(settings: Train, job: Path, processes: int | None = None) -> list[str]:
@@ -222,7 +232,16 @@ def child_error(folder: Path, code: int) -> TapirError:
 def dry_start(settings: Train, job: Path) -> dict[str, str]:
     """Check the recipe's accelerate config by accelerate's own launcher, up to where it would start processes.
 
-    Returns the environment they would be given. GPUs are not looked for: a config for eight can be checked on none.
+    Returns what their environment would have beside ours.
+    """
+    made = launchers_environment(settings, job)
+    return {name: value for name, value in made.items() if os.environ.get(name) != value}
+
+
+def launchers_environment(settings: Train, job: Path) -> dict[str, str]:
+    """The whole environment that accelerate's launcher would give to the processes; empty without a config.
+
+    GPUs are not looked for: a config for eight can be checked on none.
     """
     from accelerate.commands import launch
     from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
@@ -231,7 +250,8 @@ def dry_start(settings: Train, job: Path) -> dict[str, str]:
     if config is None:
         return {}
     accelerate: Any = launch
-    line = ["--config_file", str(config), "--module", "tapir.training.launch", str(job)]
+    # Nothing is started, so whatever holds the config's port is no hindrance.
+    line = ["--config_file", str(config), "--main_process_port", "0", "--module", "tapir.training.launch", str(job)]
     try:
         arguments = accelerate._validate_launch_command(accelerate.launch_command_parser().parse_args(line))[0]
         if arguments.use_deepspeed:
@@ -239,9 +259,9 @@ def dry_start(settings: Train, job: Path) -> dict[str, str]:
             made: dict[str, str] = prepare_deepspeed_cmd_env(arguments)[1]
         else:
             made = prepare_multi_gpu_env(arguments)
+        return made
     except (ValueError, TypeError, AttributeError) as error:
         raise RecipeError(f"{config}: accelerate refuses it ({error}); mend it with `accelerate config`") from error
-    return {name: value for name, value in made.items() if os.environ.get(name) != value}
 
 
 def main(folder: Path) -> None:

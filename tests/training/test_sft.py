@@ -289,6 +289,17 @@ def test_weights_rounded_to_bf16_beside_adapters_do_not_stay_in_memory(student: 
     assert resident.lend(tmp_path / "one") is None
 
 
+def test_what_lora_over_bf16_weights_does_not_train_is_the_same_to_the_bit_after_two_rounds(
+    student: Path, tmp_path: Path
+):
+    given = settings(method="lora", precision="bfloat16")
+    train_round(student, examples(6), tmp_path / "one", given, seed=1)
+    train_round(tmp_path / "one", examples(6), tmp_path / "two", given, seed=2)
+    first, last = (load_file(folder / "model.safetensors") for folder in (student, tmp_path / "two"))
+    changed = {name for name, tensor in first.items() if not torch.equal(tensor, last[name])}
+    assert changed == {name for name in first if name.endswith("_proj.weight")}
+
+
 def test_a_model_stays_only_where_there_is_room_and_its_files_are_the_same(student: Path, tmp_path: Path):
     shutil.copytree(student, tmp_path / "copy")
     model = AutoModelForCausalLM.from_pretrained(student)

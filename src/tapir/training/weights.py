@@ -28,7 +28,7 @@ ADAPTERS = "adapters"
 
 
 def same_as_saved(trainer: MixTrainer, settings: Train) -> bool:
-    """Whether the model in memory has the very weights that `save` wrote: one process, and nothing rounded."""
+    """Whether the model in memory, merged, has the weights that are saved: one process, and nothing rounded."""
     whole = settings.method == "full" or (settings.method == "lora" and not uses_bf16(settings))
     return whole and trainer.accelerator.num_processes == 1
 
@@ -104,17 +104,17 @@ def save(
     """Write the trained student to `target`, whole and merged; returns the name of the adapters' folder if kept.
 
     In float32 whatever the arithmetic was: the next round starts from these weights, and bf16 would round off what
-    this one taught. All processes call this; one writes.
+    this one and those before it taught. All processes call this; one writes.
     """
     adapters = target / ADAPTERS
     if settings.method == "full":
         trainer.save_model(str(target))
-    elif settings.method == "lora" and trainer.accelerator.num_processes == 1:
+    elif same_as_saved(trainer, settings):
         if settings.keep_adapters:
             trainer.save_model(str(adapters))
         plain_model(trainer).save_pretrained(str(target))
     else:
-        # Sharded or 4-bit weights cannot be merged in place without loss: the base is read again in full precision.
+        # Sharded, bf16 or 4-bit weights cannot be merged in place without loss: the base is read again in float32.
         trainer.save_model(str(adapters))
         if trainer.is_world_process_zero():
             _merge_from_disk(base, adapters, chat, allowed).save_pretrained(str(target))
@@ -130,7 +130,7 @@ def plain_model(trainer: MixTrainer) -> PreTrainedModel:
     """The trained model as it was before training dressed it: merged, unwrapped, with the forward of its class."""
     model: Any = trainer.accelerator.unwrap_model(trainer.model)
     if isinstance(model, PeftModel):
-        model = model.float().merge_and_unload()
+        model = model.merge_and_unload()
         trainer.model = model
     # TRL puts its fused head on the instance, accelerate its autocast; a next round would put another on top, or none
     # at all where it finds the model prepared.

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import socket
 import time
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny import build_tiny_model, build_tiny_tokenizer
 
-from tapir.config import RaySettings
-from tapir.errors import EndpointError, ModelError, RecipeError
-from tapir.executors.cluster import actors, connect, disconnect, require_workers
+from tapir.config import Model, RaySettings
+from tapir.errors import DataError, EndpointError, MissingExtra, ModelError, RecipeError
+from tapir.executors import generation, vllm
+from tapir.executors.cluster import actors, connect, disconnect, first_cause, require_workers
+from tapir.models.calls import Request, Sampling
+from tapir.types import Message
 
 pytest.importorskip("ray", reason="needs the extra ray: pip install -e '.[ray]'")
 pytestmark = [
@@ -31,6 +37,9 @@ class Cluster:
 
     def nodes(self) -> list[dict[str, Any]]:
         return [{"Resources": resources, "Alive": alive} for resources, alive in self._nodes]
+
+    def put(self, value: Any) -> Any:
+        return value
 
 
 GPU_NODE = {"CPU": 16.0, "GPU": 8.0}
@@ -110,3 +119,115 @@ def test_auto_where_no_cluster_runs_is_one_line(environment: None, monkeypatch: 
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     with pytest.raises(EndpointError, match=r"auto, but no Ray runs on this machine; start it with `ray start --head`"):
         connect(RaySettings(address="auto"))
+
+
+@pytest.mark.parametrize("address", [None, "auto"])
+def test_a_cluster_that_wants_a_token_is_one_line(
+    environment: None, monkeypatch: pytest.MonkeyPatch, address: str | None
+) -> None:
+    import ray
+    from ray.exceptions import AuthenticationError
+
+    def refuse(**_: Any) -> None:
+        raise AuthenticationError("Token authentication is enabled but no authentication token was found")
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "init", refuse)
+    with pytest.raises(EndpointError, match=r"cannot be joined .*no authentication token was found") as caught:
+        connect(RaySettings(address=address))
+    assert "\n" not in str(caught.value)
+
+
+ON_A_WORKER = """\x1b[36mray::MapWorker(MapBatches(_Answering)).submit()\x1b[39m (pid=5751, ip=192.0.2.2)
+  File "/site-packages/tapir/executors/generation.py", line 126, in done
+    return self._engine.generate(work)
+           ^^^^^^^^^^^^^^^^^^^^^^^^^^^
+RuntimeError: CUDA out of memory.
+Tried to allocate 2 GiB
+
+The above exception was the direct cause of the following exception:
+
+ray.exceptions.UserCodeException: UDF failed to process a data block."""
+
+
+def test_of_rays_long_account_the_cause_is_told() -> None:
+    assert first_cause(Exception(ON_A_WORKER)) == "RuntimeError: CUDA out of memory."
+    assert first_cause(Exception("The actor died.\n\tclass_name: X\nIt never ran.")) == "The actor died."
+    assert first_cause(ConnectionError()) == "ConnectionError"
+
+
+def _failing(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """Work that fails on a cluster which is not there."""
+    import ray.data
+
+    def fail(blocks: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(generation, "connect", lambda settings: Cluster({"CPU": 2.0}))
+    monkeypatch.setattr(ray.data, "from_arrow_refs", fail)
+
+
+def _answering() -> generation.RayBatches:
+    return generation.RayBatches(lambda: None, RaySettings(), identity="x", batch_size=4)  # type: ignore[arg-type]
+
+
+ASKED = [Request((Message("user", "a"),), Sampling(max_tokens=8))]
+
+
+def _lost() -> list[Exception]:
+    from ray.data.exceptions import ExecutionTimeoutError
+    from ray.exceptions import RayActorError, RayTaskError
+
+    task = RayTaskError("submit", ON_A_WORKER, RuntimeError("CUDA out of memory."))
+    return [RayActorError(error_msg="The actor died"), task, ConnectionError("GCS is gone"), ExecutionTimeoutError("x")]
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_a_lost_cluster_or_worker_is_one_line(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    _failing(monkeypatch, _lost()[number])
+    with pytest.raises(ModelError, match=r"the work on Ray failed \(.*\); run again to go on") as caught:
+        _answering().generate(ASKED)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_cluster_lost_under_vllm_is_one_line_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def lost(*_: Any) -> None:
+        raise _lost()[0]
+
+    build_tiny_tokenizer(tmp_path)
+    (tmp_path / "config.json").write_text('{"max_position_embeddings": 64}')
+    monkeypatch.setattr(vllm.RayVllm, "_answered", lost)
+    with pytest.raises(ModelError, match="the work on Ray failed"):
+        vllm.RayVllm(tmp_path, Model(kind="local"), RaySettings(gpus=1), identity="x").generate(ASKED)
+
+
+def test_what_a_worker_refused_in_our_words_keeps_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray.exceptions import RayTaskError
+
+    mine = DataError("t.parquet: no such table; run `tapir run` first")
+    _failing(monkeypatch, RayTaskError("submit", "a\nb", mine).as_instanceof_cause())
+    with pytest.raises(DataError) as caught:
+        _answering().generate(ASKED)
+    assert str(caught.value) == str(mine)
+
+
+def test_gpus_without_vllm_are_used_by_what_is_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    student = build_tiny_model(tmp_path / "student")
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "vllm" else found(name))
+    model = Model(kind="local", model=str(student))
+    opened = generation.open_on_ray(model, student, RaySettings(gpus=1))
+    assert isinstance(opened, generation.RayBatches)
+    assert " transformers " in opened.identity
+    with pytest.raises(MissingExtra, match="engine vllm is not installed"):
+        generation.open_on_ray(model.model_copy(update={"engine": "vllm"}), student, RaySettings(gpus=1))
+
+
+def test_workers_without_gpus_do_not_get_the_drivers_engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import torch
+
+    student = build_tiny_model(tmp_path / "student")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(generation, "converted", lambda folder: folder)
+    opened = generation.open_on_ray(Model(kind="local", model=str(student)), student, RaySettings())
+    assert " ctranslate2 " in opened.identity

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from whole_run import finish, prepare, start, tables
 
+from tapir.errors import DataError
 from tapir.store.remote import RemoteStore
 from tapir.store.rundir import RunDir, Step, write_json
 from tapir.types import Receipt, Refinement
@@ -133,6 +134,30 @@ def test_the_receipt_is_removed_first_and_written_last(tmp_path: Path) -> None:
     store.save(newer)
     assert events[0] == "rm 05_answers.receipt.json"
     assert events[-1] == "put 05_answers.receipt.json"
+
+
+@pytest.mark.parametrize("left", ["", '{"fingerprint": "ma', "\xff", "[]", "{}"])
+def test_a_receipt_that_was_cut_off_is_none_and_the_step_is_stored_anew(tmp_path: Path, left: str) -> None:
+    store, step = RemoteStore(f"file://{tmp_path}/s", "run"), _step(tmp_path / "a")
+    _write(step)
+    store.save(step)
+    (tmp_path / "s/run/round_0/05_answers.receipt.json").write_bytes(left.encode("latin-1"))
+    assert not store.load(_step(tmp_path / "b"))
+    store.save(step)
+    assert store.load(_step(tmp_path / "b"))
+
+
+def test_a_store_that_fails_while_it_is_listed_is_one_line(tmp_path: Path) -> None:
+    store, step = RemoteStore(f"file://{tmp_path}/s", "run"), _step(tmp_path / "a")
+    _write(step)
+    store.save(step)
+
+    def fail(path: str) -> list[str]:
+        raise ConnectionResetError("connection reset by peer")
+
+    store._files.find = fail
+    with pytest.raises(DataError, match=r"cannot be reached \(connection reset by peer\); run again, or without store"):
+        store.load(_step(tmp_path / "b"))
 
 
 def test_a_student_that_is_only_a_link_to_this_machine_stays_here(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ class RaySettings(Part):
     cpus: Annotated[float, Field(gt=0)] = 1
     """Cores reserved for each, and threads it computes with."""
     gpus: Annotated[float, Field(ge=0)] = 0
-    """GPUs reserved for each; above 0, `engine: auto` is vLLM."""
+    """GPUs reserved for each; above 0, `engine: auto` is vLLM where installed."""
     training_workers: Positive = 1
     """Processes that train together (`train.launcher: ray`)."""
     object_store_bytes: Annotated[int, Field(ge=78_643_200)] | None = None

@@ -1,6 +1,6 @@
 """A connection to Ray: joined or started when first needed, left when the session ends.
 
-Also how a student's weights are found on another machine.
+Also how a student's weights are found on another machine, and how Ray's own errors are told.
 """
 
 from __future__ import annotations
@@ -8,12 +8,13 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tapir.config import RaySettings
-from tapir.errors import EndpointError, MissingExtra, ModelError, RecipeError
+from tapir.errors import EndpointError, MissingExtra, ModelError, RecipeError, TapirError
 
 KNOCK_S = 10.0
 """Longest wait for the head to take a connection."""
@@ -46,19 +47,23 @@ def connect(settings: RaySettings) -> Any:
         }
     else:
         _knock(address)
+    from ray.exceptions import RayError
+
     try:
         module.init(**({"address": address} | options))
+    except RayError as error:
+        # A cluster that wants a token, say: it is there, and does not take us.
+        raise EndpointError(f"Ray at {address or 'this machine'} cannot be joined ({first_cause(error)})") from error
     except (ConnectionError, ValueError, RuntimeError) as error:
         if address is None:
-            raise EndpointError(f"Ray cannot start here ({str(error).splitlines()[0]})") from error
+            raise EndpointError(f"Ray cannot start here ({first_cause(error)})") from error
         if address == "auto":
             raise EndpointError(
                 "ray.address: auto, but no Ray runs on this machine; start it with `ray start --head`, or leave "
                 "ray.address out for a cluster of this process alone"
             ) from error
         raise EndpointError(
-            f"ray.address: no Ray cluster at {address} ({str(error).splitlines()[0]}); `ray status` on its head tells "
-            "more"
+            f"ray.address: no Ray cluster at {address} ({first_cause(error)}); `ray status` on its head tells more"
         ) from error
     _started.add("here")
     return module
@@ -86,6 +91,30 @@ def disconnect() -> None:
 
         ray.shutdown()
         _started.clear()
+
+
+@contextmanager
+def failures_told() -> Generator[None]:
+    """Ray's own errors as one line of ours; an error of ours that a worker met keeps its words."""
+    from ray.data.exceptions import ExecutionTimeoutError
+    from ray.exceptions import RayError
+
+    try:
+        yield
+    except (RayError, ExecutionTimeoutError, ConnectionError) as error:
+        cause: Any = getattr(error, "cause", None)
+        if isinstance(cause, TapirError):
+            raise cause from error
+        raise ModelError(f"the work on Ray failed ({first_cause(error)}); run again to go on") from error
+
+
+def first_cause(error: Exception) -> str:
+    """The line that says what went wrong: the first that follows the frames of a traceback, where Ray sends one."""
+    lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    frames = next((n for n, line in enumerate(lines) if line.startswith('  File "')), None)
+    if frames is None:
+        return lines[0]
+    return next((line for line in lines[frames:] if not line.startswith(" ")), lines[0])
 
 
 def actors(ray: Any, settings: RaySettings) -> int:

@@ -17,10 +17,10 @@ import pyarrow as pa
 
 from tapir.config import Model, RaySettings
 from tapir.errors import TapirError
-from tapir.executors.cluster import actors, connect, weights_here
+from tapir.executors.cluster import actors, connect, failures_told, weights_here
 from tapir.executors.vllm import RayVllm
 from tapir.models.calls import BatchBackend, Reply, Request, SpreadBackend
-from tapir.models.students import Engine, chosen_engine, converted, identity_of, open_local
+from tapir.models.students import chosen_engine, converted, identity_of, open_local
 
 BLOCKS_OF_A_SIZE = 256
 """After so many blocks each holds one batch more: few batches spread well, and a million make thousands of tasks."""
@@ -55,10 +55,23 @@ def spread(
     if first is None:
         return
     ray = connect(settings)
+    with failures_told():
+        for table in _worked(ray, _blocks(first, packed), worker, arguments, settings):
+            for number, raw in zip(table["number"].to_pylist(), table["work"].to_pylist(), strict=True):
+                result = pickle.loads(raw)
+                if isinstance(result, TapirError):
+                    raise result
+                yield number, result
+
+
+def _worked(
+    ray: Any, tables: Iterator[Any], worker: type, arguments: dict[str, Any], settings: RaySettings
+) -> Iterator[Any]:
+    """The tables of packed work as the actors give them back."""
     import ray.data as data
 
     # Shared memory, spilled to disk where it runs full, and on the driver's node: no loss of another loses it.
-    blocks = [ray.put(block) for block in _blocks(first, packed)]
+    blocks = [ray.put(table) for table in tables]
     context: Any = data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
     pool = data.ActorPoolStrategy(size=min(actors(ray, settings), len(blocks)))
@@ -71,12 +84,7 @@ def spread(
         num_cpus=settings.cpus,
         num_gpus=settings.gpus or None,
     )
-    for table in done.iter_batches(batch_size=None, batch_format="pyarrow"):
-        for number, raw in zip(table["number"].to_pylist(), table["work"].to_pylist(), strict=True):
-            result = pickle.loads(raw)
-            if isinstance(result, TapirError):
-                raise result
-            yield number, result
+    yield from done.iter_batches(batch_size=None, batch_format="pyarrow")
 
 
 def _blocks(first: tuple[int, bytes], others: Iterator[tuple[int, bytes]]) -> Iterator[Any]:
@@ -128,7 +136,7 @@ class _Answering(Worker):
 
 def open_on_ray(model: Model, folder: Path, settings: RaySettings) -> SpreadBackend:
     """The student in `folder`, generated with on the cluster; the counterpart of `students.open_local`."""
-    engine: Engine = "vllm" if settings.gpus and model.engine == "auto" else chosen_engine(model)
+    engine = chosen_engine(model, cuda=settings.gpus > 0)
     if engine == "ctranslate2":
         # Once, before many actors find that it is missing.
         converted(folder)

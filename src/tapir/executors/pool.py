@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from tapir.config import RaySettings
 from tapir.curriculum.dedup import Alike, AlikeFinder, NearDuplicate, first_of_alike, near_duplicates
-from tapir.executors.cluster import connect, weights_here
+from tapir.executors.cluster import connect, failures_told, weights_here
 from tapir.executors.generation import Worker, spread
 from tapir.models import classifier as classifying
 from tapir.models import embedding
@@ -90,7 +90,8 @@ def spread_near_duplicates(rows: Sequence[tuple[str, str]], settings: RaySetting
     """The counterpart of `dedup.near_duplicates`: actors find which texts are alike, here is decided which stay."""
     if len(rows) < NEAR_ROWS:
         return near_duplicates(rows)
-    texts = connect(settings).put([text for _, text in rows])
+    with failures_told():
+        texts = connect(settings).put([text for _, text in rows])
     starts = range(0, len(rows), NEAR_BLOCK)
     blocks = ((n, pickle.dumps(range(at, min(at + NEAR_BLOCK, len(rows))))) for n, at in enumerate(starts))
     found = _in_order(spread(blocks, _Comparing, {"texts": [texts]}, settings))

@@ -17,7 +17,7 @@ from typing import Any
 
 from tapir.config import RaySettings, Train
 from tapir.errors import ModelError, RecipeError
-from tapir.executors.cluster import connect, require_workers
+from tapir.executors.cluster import connect, first_cause, require_workers
 from tapir.training.launch import Job, child_error, follow, launchers_environment, main
 from tapir.training.result import Progress, read_log
 
@@ -79,7 +79,7 @@ def run(job: Job, folder: Path, settings: RaySettings, progress: Progress | None
             if (folder / "error.json").exists():
                 raise child_error(folder, 1) from error
             raise ModelError(
-                f"training on Ray failed ({str(error).splitlines()[0]}); start the same command again to go on from "
+                f"training on Ray failed ({first_cause(error)}); start the same command again to go on from "
                 "the last whole checkpoint"
             ) from error
 

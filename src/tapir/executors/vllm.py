@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from tapir.config import Model, RaySettings
-from tapir.executors.cluster import actors, connect, weights_here
+from tapir.executors.cluster import actors, connect, failures_told, weights_here
 from tapir.models import local_vllm
 from tapir.models.calls import Reply, Request
 from tapir.models.local_rows import Prompt, Speech
@@ -42,8 +42,9 @@ class RayVllm:
         rows = (row for number, batch in enumerate(batches) for row in desk.rows(number, batch))
         first = next(rows, None)
         if first is not None:
-            for row in self._answered(chain([first], rows)):
-                yield from desk.take(row)
+            with failures_told():
+                for row in self._answered(chain([first], rows)):
+                    yield from desk.take(row)
         yield from desk.refused()
 
     def _answered(self, rows: Iterator[Row]) -> Iterator[Row]:

@@ -54,17 +54,22 @@ def identity_of(model: Model, folder: Path, engine: Engine) -> str:
     return f"local {weights_hash(folder)[:16]} {engine} {precision} {template}"
 
 
-def chosen_engine(model: Model) -> Engine:
-    """`auto` is vLLM where there is CUDA and it is installed, else CTranslate2 where installed, else transformers."""
+def chosen_engine(model: Model, *, cuda: bool | None = None) -> Engine:
+    """`auto` is vLLM or else transformers where there is CUDA, CTranslate2 or else transformers where there is none.
+
+    `cuda` says whether the engine will have it, by default what this machine has.
+    """
     if model.engine != "auto":
         if importlib.util.find_spec(model.engine) is None:
             raise MissingExtra(
                 f"engine {model.engine} is not installed; `pip install {model.engine}` or use engine: auto"
             )
         return model.engine
-    import torch
+    if cuda is None:
+        import torch
 
-    if torch.cuda.is_available():
+        cuda = torch.cuda.is_available()
+    if cuda:
         return "vllm" if importlib.util.find_spec("vllm") else "transformers"
     return "ctranslate2" if importlib.util.find_spec("ctranslate2") else "transformers"
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tapir.errors import MissingExtra, ModelError
+from tapir.models.chat_template import ChatFormat, load_tokenizer
 
 GgufType = Literal["f32", "f16", "bf16", "q8_0"]
 ARCHITECTURES = {"llama": "LLAMA", "qwen2": "QWEN2", "qwen3": "QWEN3"}
@@ -132,6 +133,8 @@ def _special_tokens(writer: Any, student: Path, tokens: list[str]) -> None:
     template = student / "chat_template.jinja"
     if template.exists():
         writer.add_chat_template(template.read_text(encoding="utf-8"))
+        # Where the tokenizer's end of text is another token, a server that knew of no other would never stop.
+        writer.add_eot_token_id(ChatFormat(load_tokenizer(student)).end_of_turn_id)
 
 
 def _tensors(writer: Any, student: Path, config: dict[str, Any], names: Any, kind: GgufType) -> None:

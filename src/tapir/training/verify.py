@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tapir.errors import ModelError
+from tapir.training.folder import stop_ids
 from tapir.types import Message
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    from tapir.models.chat_template import ChatFormat
 
 PROMPTS = 20
 GGUF = ".gguf"
@@ -56,6 +59,7 @@ def _answers(place: Path, prompts: Sequence[Sequence[Message]], max_tokens: int)
 
     tokenizer, model = _open(place)
     chat = ChatFormat(tokenizer)
+    stops = _stops(place, chat)
     found: list[tuple[list[int], str]] = []
     for prompt in prompts:
         spelt = chat.prompt_ids(prompt)
@@ -65,10 +69,24 @@ def _answers(place: Path, prompts: Sequence[Sequence[Message]], max_tokens: int)
             attention_mask=torch.ones_like(ids),
             do_sample=False,
             max_new_tokens=max_tokens,
+            eos_token_id=stops,
             pad_token_id=chat.end_of_turn_id,
         )
         found.append((spelt, str(tokenizer.decode(made[0, ids.shape[1] :], skip_special_tokens=True))))
     return found
+
+
+def _stops(place: Path, chat: ChatFormat) -> list[int]:
+    """What ends an answer: for a folder as in the run, for a GGUF file as it tells llama.cpp."""
+    if place.suffix != GGUF:
+        from tapir.models.chat_template import stop_token_ids
+
+        return stop_token_ids(chat, stop_ids(place))
+    from gguf import GGUFReader
+
+    fields = GGUFReader(place).fields
+    named = (fields.get(f"tokenizer.ggml.{name}_token_id") for name in ("eos", "eot"))
+    return [int(field.contents()) for field in named if field is not None]
 
 
 def _open(place: Path) -> tuple[PreTrainedTokenizerBase, Any]:

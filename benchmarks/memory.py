@@ -33,7 +33,7 @@ class Near:
 
     identity = "near"
 
-    async def send(self, request: Request) -> Reply:
+    async def send(self, request: Request, *, avoid: str = "") -> Reply:
         await asyncio.sleep(0.001)
         return Reply(text="word " * 200 + request.row, prompt_tokens=20, completion_tokens=200, raw=b" " * 1500)
 

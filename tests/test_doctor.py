@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from fake_endpoint import fake, serving
 from whole_run import prepare
 
+from tapir.config import Model
 from tapir.doctor import Finding, examine
 from tapir.wiring import load_recipe
 
@@ -64,3 +66,15 @@ def test_an_accelerate_config_is_started_dry(tmp_path: Path):
     found = findings(tmp_path, train=train)
     assert found[0].ok
     assert "accelerate takes it" in found[0].what
+
+
+def test_every_address_of_a_model_is_asked(tmp_path: Path):
+    with serving(fake()) as good, serving(fake(models=("other",))) as wrong:
+        recipe = load_recipe(prepare(tmp_path))
+        teacher = Model(model="fake", base_urls=(good, wrong))
+        models = recipe.models.model_copy(update={"teacher": teacher, "judge": Model(same_as="teacher")})
+        found = examine(recipe.model_copy(update={"models": models}))
+    asked = {f.what.split(" at ")[1]: (f.ok, f.remedy) for f in found if f.what.startswith("teacher: ")}
+    assert asked[f"{good}: answers (stop)"] == (True, "")
+    assert not asked[wrong][0]
+    assert "answered 404" in asked[wrong][1]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tapir.config import ROLES, Model, Recipe, Role, Seeds
+from tapir.config import ROLES, Model, Recipe, Role, Seeds, endpoint_of
 from tapir.errors import TapirError
 from tapir.evaluation.benchmarks import benchmark_names, load_benchmark
 from tapir.models.calls import Request, Sampling
@@ -100,7 +100,7 @@ def _models(recipe: Recipe) -> Iterator[Finding]:
     seen: set[str] = set()
     for role in ROLES:
         model = recipe.models.resolved(role)
-        if (mark := f"{model.kind} {model.model} {model.base_url}") in seen:
+        if (mark := endpoint_of(model)) in seen:
             continue
         seen.add(mark)
         if model.kind == "openai":
@@ -117,17 +117,21 @@ def _endpoint(role: Role, model: Model) -> Iterator[Finding]:
         yield Finding(f"{role}: key", False, f"set the environment variable {' and '.join(missing)}")
         return
 
-    def ask() -> str:
-        from tapir.models.http import HttpBackend
+    # Each by itself: a run would pass over one that is wrong, and go on at the pace of the others.
+    for url in model.base_urls or (model.base_url,):
+        alone = model.model_copy(update={"base_url": url, "base_urls": ()})
+        yield _tried(f"{role}: {model.model} at {url}", lambda alone=alone: _ask(alone))
 
-        # A ledger of its own: a stored reply would say nothing about the endpoint of today.
-        with tempfile.TemporaryDirectory() as folder, Ledger(Path(folder) / "doctor.sqlite") as ledger:
-            caller = Caller(HttpBackend(model), ledger, limits=model.limits)
-            request = Request((Message("user", "Reply with the word ready."),), Sampling(max_tokens=8), row="doctor")
-            reply = caller.one(request, stage="doctor")
-        return f"answers ({reply.finish_reason})"
 
-    yield _tried(f"{role}: {model.model} at {model.base_url}", ask)
+def _ask(model: Model) -> str:
+    from tapir.models.http import HttpBackend
+
+    # A ledger of its own: a stored reply would say nothing about the endpoint of today.
+    with tempfile.TemporaryDirectory() as folder, Ledger(Path(folder) / "doctor.sqlite") as ledger:
+        caller = Caller(HttpBackend(model), ledger, limits=model.limits)
+        request = Request((Message("user", "Reply with the word ready."),), Sampling(max_tokens=8), row="doctor")
+        reply = caller.one(request, stage="doctor")
+    return f"answers ({reply.finish_reason})"
 
 
 def _local(model: Model) -> str:

@@ -195,7 +195,7 @@ class Session:
         if model.kind == "openai":
             from tapir.models.http import HttpBackend
 
-            return HttpBackend(model)
+            return HttpBackend(model, say=self.progress.say)
         if model.kind == "scripted":
             from tapir.models.scripted import load_scripted
 

@@ -16,7 +16,7 @@ from aiohttp import web
 from fake_endpoint import ask, asks, caller, fake, model, serving
 
 from tapir import config
-from tapir.errors import EndpointError, RecipeError
+from tapir.errors import BudgetReached, EndpointError, RecipeError
 from tapir.models.calls import Reply
 from tapir.models.engine import Caller
 from tapir.models.fake_server import Faults
@@ -243,13 +243,129 @@ def test_the_body_follows_the_recipe(ledger):
     assert (reply.usage_known, reply.completion_tokens) == (False, 64)
 
 
+# --- several addresses ---
+
+
+def balanced(ledger, *urls, count=200, said=None, **limits):
+    """All rows of a caller of several addresses."""
+    settings = config.Model(base_urls=urls, model="fake", limits=config.Limits(**{"retries": 2, **limits}))
+    backend = HttpBackend(settings, environ={}, say=None if said is None else said.append)
+    return list(Caller(backend, ledger, limits=settings.limits).run(asks(count), stage="answer"))
+
+
 def test_calls_are_balanced_over_several_addresses(ledger):
     one, two = fake(), fake()
     with serving(one) as first, serving(two) as second:
-        settings = config.Model(base_urls=(first, second), model="fake")
-        rows = list(Caller(HttpBackend(settings, environ={}), ledger).run(asks(200), stage="answer"))
+        rows = balanced(ledger, first, second, retries=5)
     assert len(rows) == 200
     assert min(one.counts["requests"], two.counts["requests"]) > 60
+
+
+async def _broke(request: web.Request) -> web.Response:
+    return web.json_response({"error": {"message": "broke"}}, status=500)
+
+
+BROKEN = {
+    "503": lambda: serving(fake(Faults(outage_after=0))),
+    "500": lambda: answering(_broke),
+    "404": lambda: serving(fake(models=("other",))),
+    "401": lambda: serving(fake(api_key="another")),
+    "400 for every row": lambda: serving(fake(Faults(bad_rows=1.0))),
+    "refused": lambda: closed_port(),
+}
+
+
+@contextmanager
+def closed_port():
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{unused.getsockname()[1]}/v1"
+
+
+@pytest.mark.parametrize("retries", [1, 2])
+@pytest.mark.parametrize("broken", BROKEN)
+def test_one_broken_address_costs_no_row(ledger, broken, retries):
+    # The good one takes its time: the broken one always has the fewest calls in flight.
+    good = fake(latency_s=0.03)
+    said = []
+    with serving(good) as first, BROKEN[broken]() as second:
+        rows = balanced(ledger, first, second, count=100, said=said, retries=retries)
+    assert Counter(reply.problem for _, reply in rows) == {None: 100}
+    assert good.counts["requests"] == 100
+    told = [line for line in said if "it is passed over while" in line]
+    assert len(told) == (broken in ("404", "401"))
+
+
+def test_a_broken_address_is_hardly_asked(ledger):
+    good, bad = fake(latency_s=0.03), fake(Faults(outage_after=0))
+    with serving(good) as first, serving(bad) as second:
+        balanced(ledger, first, second)
+    assert bad.counts["requests"] <= 10  # half of the first 16, then one after each rest
+
+
+def test_a_cap_counts_the_calls_of_all_addresses(ledger):
+    good, bad = fake(latency_s=0.03), fake(Faults(outage_after=0))
+    with serving(good) as first, serving(bad) as second:
+        settings = config.Model(base_urls=(first, second), model="fake")
+        backend = HttpBackend(settings, environ={})
+        one = Caller(backend, ledger, budget=config.Budget(calls=50), run_id="r")
+        with pytest.raises(BudgetReached):
+            list(one.run(asks(200), stage="answer"))
+    assert good.counts["requests"] + bad.counts["requests"] == 50
+
+
+def test_an_address_that_takes_no_connections_costs_no_row(ledger):
+    with serving(fake(latency_s=0.01)) as first, _full_backlog() as second:
+        rows = balanced(ledger, first, second, count=60, connect_timeout_s=0.2, retries=0)
+    assert Counter(reply.problem for _, reply in rows) == {None: 60}
+
+
+@contextmanager
+def _full_backlog():
+    """A port whose queue is full: connections to it hang."""
+    with socket.socket() as busy, socket.socket() as one, socket.socket() as two:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen(0)
+        for filler in (one, two):
+            filler.setblocking(False)
+            filler.connect_ex(busy.getsockname())
+        yield f"http://127.0.0.1:{busy.getsockname()[1]}/v1"
+
+
+def test_bad_rows_are_still_bad_rows_at_several_addresses(ledger):
+    bad = Faults(bad_rows=0.2)
+    with serving(fake(bad)) as first, serving(fake(bad)) as second:
+        found = Counter(reply.problem for _, reply in balanced(ledger, first, second))
+    assert set(found) == {None, "bad_request"}
+    assert 20 < found["bad_request"] < 60
+
+
+def test_an_address_that_comes_back_is_asked_again(ledger):
+    late = fake(Faults(outage_after=0))
+    with serving(fake(latency_s=0.08)) as first, serving(late) as second:
+        settings = config.Model(base_urls=(first, second), model="fake")
+        one = Caller(HttpBackend(settings, environ={}), ledger)
+        rows = one.run(asks(320), stage="answer")
+        next(rows)
+        late.faults = Faults()
+        assert all(reply.problem is None for _, reply in rows)
+    assert late.counts["replies"] > 30
+
+
+@pytest.mark.parametrize(
+    ("broken", "match"),
+    [
+        (("503", "500"), "answered none of 3 rows in turn .*503: down; .*500: broke"),
+        (("404", "401"), "answered 404.*; .*answered 401.*"),
+        (("refused", "refused"), "cannot be reached"),
+        (("404", "refused"), "cannot be reached .*answered 404.*"),
+        (("400 for every row", "400 for every row"), "turned down all of the first .* check the model's token_param"),
+    ],
+)
+def test_where_every_address_is_broken_the_run_stops_with_one_error(ledger, broken, match):
+    one, two = broken
+    with BROKEN[one]() as first, BROKEN[two]() as second, pytest.raises(EndpointError, match=match):
+        balanced(ledger, first, second, retries=1)
 
 
 # --- secrets ---

@@ -138,6 +138,10 @@ class PassingFailure(Exception):
         self.unreachable = unreachable
         """No connection stood: never the row's fault."""
         self.retry_after_s = retry_after_s
+        self.at = ""
+        """The address that failed; the next try prefers another."""
+        self.elsewhere = False
+        """Another address of the same model is not failing."""
 
 
 class Tries(NamedTuple):
@@ -188,7 +192,9 @@ class RemoteBackend(Protocol):
 
     identity: str
 
-    async def send(self, request: Request) -> Reply: ...
+    async def send(self, request: Request, *, avoid: str = "") -> Reply:
+        """One try, at another address than `avoid` where several serve the model."""
+        ...
 
     async def aclose(self) -> None: ...
 

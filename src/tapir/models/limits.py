@@ -165,8 +165,10 @@ class Breaker:
         """A row used up its tries; the error to stop with when the endpoint, not the row, is at fault.
 
         A failure to connect is never the row's. Of others, a few rows in turn with no reply between them are an
-        outage, one alone is a bad row.
+        outage, one alone is a bad row. While another address of the model is not failing there is no outage.
         """
+        if failure.elsewhere:
+            return None
         self._gave_up_in_turn += 1
         if not failure.unreachable and self._gave_up_in_turn < ROWS_BEFORE_OUTAGE:
             return None

@@ -45,6 +45,8 @@ class Call:
     sent: int = 0
     failed: int = 0
     pressed: int = 0
+    failed_at: str = ""
+    """Where the last try failed."""
     reply: Reply | None = None
     lost_usd: float = 0.0
     """What tries that failed may have cost."""
@@ -173,7 +175,7 @@ class Sender:
         call.sent += 1
         start = time.monotonic()
         try:
-            reply = await self._desk.backend.send(call.request)
+            reply = await self._desk.backend.send(call.request, avoid=call.failed_at)
         except PassingFailure as failure:
             self._failed(call, failure)
         except Exception as error:  # noqa: BLE001 - reported, and raised by the stage
@@ -223,11 +225,13 @@ class Sender:
         desk = self._desk
         actual = call.bound if failure.billed else REFUSED
         call.lost_usd += actual.usd
+        call.failed_at = failure.at
         if failure.pressure:
             desk.throttle.pushed_back(failure.retry_after_s)
         if failure.reason == "rate_limited":
             call.pressed += 1
-        else:
+        elif not (failure.unreachable and failure.elsewhere):
+            # Meeting one dead address of several uses up none of a row's tries; the address rests, so it ends.
             call.failed += 1
         if call.failed <= desk.retries and call.pressed <= PRESSURE_RETRIES * desk.retries:
             self._finished.append(_Finish(call, actual, retry_in_s=self._pause_s(call, failure)))

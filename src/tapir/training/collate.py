@@ -33,8 +33,9 @@ class Collator:
     """Makes one micro-batch, named by its row numbers, into tensors.
 
     Packed, the examples lie end to end in one row and position ids restart at each: without an attention mask
-    `transformers` reads the restarts as borders that attention does not cross, with every attention kernel.
-    Unpacked, they are padded on the right. No label is ever masked for being equal to the pad token.
+    `transformers` reads the restarts as borders that attention does not cross, with every attention kernel; whether
+    all of an architecture's layers keep to them is `training.borders`' to find out. Unpacked, they are padded on the
+    right. No label is ever masked for being equal to the pad token.
     """
 
     def __init__(self, rows: Sequence[Encoded], groups: Groups, *, pad_id: int, packed: bool) -> None:

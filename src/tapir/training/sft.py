@@ -29,6 +29,7 @@ from tapir.errors import DataError, ModelError
 from tapir.models.chat_template import ChatFormat
 from tapir.training import checkpoints, weights
 from tapir.training.attention import attend_by_segment
+from tapir.training.borders import BorderCheck
 from tapir.training.encode import EncodedSet
 from tapir.training.folder import NOTHING, Allowed, fingerprint
 from tapir.training.pack import Plan, plan_round
@@ -168,6 +169,8 @@ def _trainer(prepared: Round, work: Path, resident: Resident | None, name: str) 
             peft_config=None if settings.method == "full" else _lora(settings),
         )
     trainer.remove_callback(PrinterCallback)
+    if settings.packing:
+        trainer.add_callback(BorderCheck(trainer, collate))
     if trainer.accelerator.num_processes != plan.processes:
         raise ModelError(
             f"the round was planned for {plan.processes} processes, but {trainer.accelerator.num_processes} train; "

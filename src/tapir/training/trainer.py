@@ -93,6 +93,18 @@ class MixTrainer(SFTTrainer):
         # Gradients are averaged over processes afterwards; the sum is wanted.
         return (weights * nll).sum() / num_items_in_batch * self.accelerator.num_processes
 
+    def look(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """NLL of a batch's labels by the model as it trains; leaves no trace in the training."""
+        model = cast(nn.Module, self.model_wrapped)
+        before, device = model.training, self.accelerator.device
+        model.eval()
+        try:
+            devices = [device] if device.type == "cuda" else []
+            with torch.no_grad(), torch.random.fork_rng(devices), self.compute_loss_context_manager():
+                return token_nll(model, self._prepare_inputs(dict(batch)), fused=self.fused)
+        finally:
+            model.train(before)
+
     def _count(self, nll: Tensor, groups: Tensor) -> None:
         members = functional.one_hot(groups, len(self.groups)).double()
         self._tally[:, 0] += (members.T @ nll.double()).cpu()

@@ -108,19 +108,29 @@ class RemoteStore:
         return None if {"shared_with", "weights_deleted"} & set(found) else home
 
     def _receipt(self, home: str, step: Step) -> dict[str, Any] | None:
-        """The receipt that the store has of this step of the run at `home`."""
+        """The receipt that the store has of this step of the run at `home`.
+
+        One that cannot be read is none: it is written last, so what was cut off there is a step that never got whole.
+        """
         try:
             raw: bytes = self._files.cat_file(self._remote(home, step, step.receipt_path))
-        except FileNotFoundError:
+            found = json.loads(raw)
+        except (FileNotFoundError, ValueError):
             return None
         except self._failures as error:
-            raise DataError(f"store: {self._url} cannot be reached ({error}); run again, or without store") from error
-        return json.loads(raw)
+            raise self._unreachable(error) from error
+        return found if isinstance(found, dict) and "fingerprint" in found else None
+
+    def _unreachable(self, error: Exception) -> DataError:
+        return DataError(f"store: {self._url} cannot be reached ({error}); run again, or without store")
 
     def _names(self, home: str, step: Step) -> list[str]:
         """The step's files of the run at `home`, by their place under the run; the receipt first."""
         folder, _, base = step.place.rpartition("/")
-        found: list[str] = self._files.find(f"{home}/{folder}")
+        try:
+            found: list[str] = self._files.find(f"{home}/{folder}")
+        except self._failures as error:
+            raise self._unreachable(error) from error
         names = [path[path.index(f"{home.strip('/')}/") + len(home.strip("/")) + 1 :] for path in found]
         own = [name for name in names if name.startswith((f"{folder}/{base}.", f"{folder}/{base}/"))]
         return sorted(own, key=lambda name: not name.endswith(".receipt.json"))

@@ -338,7 +338,7 @@ class Session:
             step.clear()
             self._perform(step, work, total)
         if self.store:
-            self.store.save(step)
+            self.store.save(step, self.run.calls_of(step.place))
         found = step.receipt()
         assert found is not None
         self.progress.finish(place, found, fresh=fresh)
@@ -351,9 +351,9 @@ class Session:
         step.clear()
         lender = next((run for run in self.lenders if step.borrow(run)), None)
         if lender is not None:
-            self._note_keys(step, (key for place, key in lender.calls_by_place() if place == step.place))
+            self._note_keys(step, lender.calls_of(step.place))
             return True
-        return self.store is not None and self.store.load(step)
+        return self.store is not None and self.store.load(step, functools.partial(self._note_keys, step))
 
     def _note_keys(self, step: Step, keys: Iterable[str]) -> None:
         """Add the ledger keys that this step used to the run's list, instead of those of an earlier try."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,19 @@ def test_files_that_cannot_be_read_or_written_are_one_line(tmp_path: Path):
     Ledger(ledger).close()
     out = tmp_path / "no folder" / "x.jsonl"
     assert "x.jsonl: cannot be written (No such file" in refused("ledger", "export", out, "--ledger", ledger)
+
+
+def test_a_run_brought_from_the_store_still_names_its_calls(folder: Path, tmp_path: Path):
+    sets = [f"ledger.path={folder / 'ledger.sqlite'}", f"store=file://{tmp_path}/store"]
+    loaded = load_recipe(folder / "files/recipe.yaml", sets)
+    used = run(loaded, tmp_path / "run", until="teacher_answers").calls_used()
+    assert used
+    shutil.rmtree(tmp_path / "run")
+    brought = run(loaded, tmp_path / "run", until="teacher_answers")
+    assert brought.calls_used() == used
+    file = tmp_path / "run.jsonl.gz"
+    said = invoke("ledger", "export", file, "--ledger", folder / "ledger.sqlite", "--run", tmp_path / "run")
+    assert said.startswith(f"{len(set(used))} entries")
 
 
 def test_prune_without_a_condition_is_refused(folder: Path):

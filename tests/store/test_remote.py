@@ -111,6 +111,39 @@ def test_a_step_finished_on_one_machine_is_done_on_another(tmp_path: Path) -> No
     assert not (there.folder / ".converted").exists()
 
 
+def test_a_steps_ledger_keys_come_with_it_before_its_receipt(tmp_path: Path) -> None:
+    here, there, store = _step(tmp_path / "a"), _step(tmp_path / "b"), RemoteStore(f"file://{tmp_path}/s", "run")
+    _write(here)
+    store.save(here, iter(["ab", "cd"]))
+    noted: list[str] = []
+    assert store.load(there, lambda keys: noted.extend([*keys, there.state]))
+    assert noted == ["ab", "cd", "missing"]
+    assert not there.folder.with_name("05_answers.calls").exists()
+
+
+def test_a_step_that_was_stored_without_its_keys_is_brought_all_the_same(tmp_path: Path) -> None:
+    store = RemoteStore(f"file://{tmp_path}/s", "run")
+    _write(_step(tmp_path / "a"))
+    store.save(_step(tmp_path / "a"), ["ab"])
+    (tmp_path / "s/run/round_0/05_answers.calls").unlink()
+    noted: list[str] = []
+    assert store.load(_step(tmp_path / "b"), noted.extend)
+    assert noted == []
+
+
+def test_keys_of_a_step_taken_over_come_from_its_owner(tmp_path: Path) -> None:
+    base, owned = _arm(tmp_path / "here", "base/recipe")
+    _write(owned)
+    RemoteStore(f"file://{tmp_path}/s", "out/base/recipe").save(owned, ["ab"])
+    borrowed = _arm(tmp_path / "here", "rows/recipe/seed-1")[1]
+    assert borrowed.borrow(base)
+    arm = RemoteStore(f"file://{tmp_path}/s", "out/rows/recipe/seed-1")
+    arm.save(borrowed, ["ab"])
+    noted: list[str] = []
+    assert arm.load(_arm(tmp_path / "there", "rows/recipe/seed-1")[1], noted.extend)
+    assert noted == ["ab"]
+
+
 def test_a_step_of_other_settings_is_not_taken(tmp_path: Path) -> None:
     store = RemoteStore(f"file://{tmp_path}/s", "run")
     _write(_step(tmp_path / "a"))

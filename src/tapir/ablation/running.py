@@ -199,4 +199,4 @@ def _delete_students(run: RunDir, store: RemoteStore | None) -> None:
             write_json(step.receipt_path, {**receipt, "weights_deleted": True})
             shutil.rmtree(step.folder)
             if store is not None:
-                store.replace(step)
+                store.replace(step, run.calls_of(place))

@@ -10,6 +10,7 @@ import importlib.util
 import json
 import os
 import posixpath
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,10 @@ from tapir.store.rundir import Step
 
 LINK = "student.json"
 """A step's folder that only names weights on this machine (a student taken as it is); elsewhere it is made anew."""
+KEYS = "calls"
+"""Ending of the file that keeps a step's ledger keys in the store; in a run they lie together, in `calls.txt`."""
+
+Note = Callable[[Iterable[str]], None]
 
 
 class RemoteStore:
@@ -40,13 +45,13 @@ class RemoteStore:
         self._failures = _failures()
         self._url, self._root = url, f"{self._base}/{run}"
 
-    def save(self, step: Step) -> None:
-        """Copy a finished step, unless the store holds it already."""
+    def save(self, step: Step, keys: Iterable[str] = ()) -> None:
+        """Copy a finished step and the ledger keys that it used, unless the store holds it already."""
         held = self._receipt(self._root, step)
         if _travels(step) and (held is None or held["fingerprint"] != step.fingerprint):
-            self.replace(step)
+            self.replace(step, keys)
 
-    def replace(self, step: Step) -> None:
+    def replace(self, step: Step, keys: Iterable[str] = ()) -> None:
         """Copy a finished step in place of whatever the store holds of it.
 
         Of a step that was taken over from another run of the store only the receipt is copied, which names that run:
@@ -56,19 +61,30 @@ class RemoteStore:
         try:
             for name in self._names(self._root, step):
                 self._files.rm_file(f"{self._root}/{name}")
+            if not lent:
+                self._put_keys(step, keys)
             # What is not named last is not there: the receipt tells a reader that all the rest is.
             for path in [*(() if lent else _files(step)), step.receipt_path]:
-                target = self._remote(self._root, step, path)
-                # Object stores have no folders and take this for nothing; other file systems need them.
-                self._files.makedirs(target.rpartition("/")[0], exist_ok=True)
-                self._files.put_file(str(path), target)
+                self._files.put_file(str(path), self._made(self._remote(self._root, step, path)))
         except self._failures as error:
             raise DataError(
                 f"store: {step.place} cannot be written to {self._url} ({error}); run again to go on"
             ) from error
 
-    def load(self, step: Step) -> bool:
-        """Bring a step that was finished elsewhere with this fingerprint; False if the store has none."""
+    def _put_keys(self, step: Step, keys: Iterable[str]) -> None:
+        with self._files.open(self._made(f"{self._root}/{step.place}.{KEYS}"), "wb") as file:
+            file.writelines(f"{key}\n".encode() for key in keys)
+
+    def _made(self, target: str) -> str:
+        """The place, in a folder that is there: object stores have none and take this for nothing."""
+        self._files.makedirs(target.rpartition("/")[0], exist_ok=True)
+        return target
+
+    def load(self, step: Step, note: Note = lambda keys: None) -> bool:
+        """Bring a step that was finished elsewhere with this fingerprint; False if the store has none.
+
+        `note` gets the ledger keys that it used, before its receipt is here; not of steps that were stored without.
+        """
         held = self._receipt(self._root, step)
         if held is None or held["fingerprint"] != step.fingerprint:
             return False
@@ -79,11 +95,21 @@ class RemoteStore:
                 return False
             home, names = lender, self._names(lender, step)
         step.clear()
+        keys = f"{step.place}.{KEYS}"
         for name in names:
-            if step.root / name != step.receipt_path:
+            if name != keys and step.root / name != step.receipt_path:
                 self._fetch(f"{home}/{name}", step.root / name)
+        if keys in names:
+            note(self._keys(f"{home}/{keys}"))
         self._fetch(self._remote(self._root, step, step.receipt_path), step.receipt_path)
         return True
+
+    def _keys(self, source: str) -> Iterator[str]:
+        try:
+            with self._files.open(source, "rb") as lines:
+                yield from (line.decode().rstrip("\n") for line in lines)
+        except self._failures as error:
+            raise self._unread(source, error) from error
 
     def _fetch(self, source: str, target: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -92,8 +118,11 @@ class RemoteStore:
             self._files.get_file(source, str(partial))
         except self._failures as error:
             partial.unlink(missing_ok=True)
-            raise DataError(f"store: {source} cannot be read from {self._url} ({error}); run again") from error
+            raise self._unread(source, error) from error
         os.replace(partial, target)
+
+    def _unread(self, source: str, error: Exception) -> DataError:
+        return DataError(f"store: {source} cannot be read from {self._url} ({error}); run again")
 
     def _lender(self, step: Step, receipt: dict[str, Any] | None) -> str | None:
         """The place of the run that a step was taken over from, where the store holds the step whole."""

@@ -210,6 +210,10 @@ class RunDir:
                 place, _, key = line.rstrip("\n").partition(" ")
                 yield place, key
 
+    def calls_of(self, place: str) -> Iterator[str]:
+        """The keys of one step."""
+        return (key for step, key in self.calls_by_place() if step == place)
+
     def receipts(self) -> dict[str, dict[str, Any]]:
         """All finished steps' receipts by place, in the order of the run."""
         found: dict[str, dict[str, Any]] = {}

@@ -44,6 +44,32 @@ def test_a_money_cap_without_prices_is_refused():
         parse_recipe({"models": {"teacher": teacher, "student": {"kind": "local"}}, "budget": {"usd": 5}})
 
 
+SERVED = {"kind": "openai", "model": "m", "base_urls": ["http://localhost:1/v1", "http://localhost:2/v1"]}
+
+
+@pytest.mark.parametrize(
+    ("student", "student_0", "words"),
+    [
+        (SERVED, "as_is", r"name those that the endpoints serve in models\.student\.weights, or take kind: local"),
+        ({**SERVED, "weights": "w"}, "train", "set student_0: as_is, or take kind: local"),
+        ({"kind": "local", "model": "m", "weights": "w"}, "as_is", r"name them in models\.student\.model"),
+        ({"kind": "scripted", "weights": "w"}, "as_is", r"name them in models\.student\.model"),
+    ],
+)
+def test_endpoints_can_serve_no_student_that_the_run_makes(student: dict[str, object], student_0: str, words: str):
+    models = {"teacher": {"kind": "scripted"}, "student": student}
+    with pytest.raises(RecipeError, match=words):
+        parse_recipe({"models": models, "student_0": student_0})
+
+
+def test_only_a_student_has_weights_beside_an_endpoint():
+    teacher = {"base_url": "http://localhost:1/v1", "model": "m", "weights": "w"}
+    with pytest.raises(RecipeError, match=r"models\.teacher\.weights: only a student"):
+        parse_recipe({"models": {**SMALLEST["models"], "teacher": teacher}})
+    served = {"teacher": {"kind": "scripted"}, "student": {**SERVED, "weights": "w"}, "judge": {"same_as": "student"}}
+    assert parse_recipe({"models": served, "student_0": "as_is"}).models.resolved("judge").model == "m"
+
+
 @pytest.mark.parametrize(
     ("url", "words"),
     [

@@ -53,7 +53,7 @@ def _tried(what: str, attempt: Callable[[], str]) -> Finding:
 
 
 def _extras(recipe: Recipe) -> Iterator[Finding]:
-    if any(recipe.models.resolved(role).kind == "local" for role in ROLES):
+    if any(recipe.models.resolved(role).on_this_machine().kind == "local" for role in ROLES):
         for package in ("torch", "transformers", "trl", "peft"):
             there = importlib.util.find_spec(package) is not None
             yield Finding(f"package {package}", there, "" if there else "pip install 'tapir-distill[local]'")
@@ -105,6 +105,8 @@ def _models(recipe: Recipe) -> Iterator[Finding]:
         seen.add(mark)
         if model.kind == "openai":
             yield from _endpoint(role, model)
+            if model.weights:
+                yield _tried(f"{role}: {model.weights}", lambda model=model: _local(model.on_this_machine()))
         elif model.kind == "local":
             yield _tried(f"{role}: {model.model}", lambda model=model: _local(model))
         else:
@@ -151,7 +153,7 @@ def _training(recipe: Recipe) -> Iterator[Finding]:
     """What every training looks at before its first step: template, end of turn, stops, lengths (ours)."""
     if recipe.train.launcher != "single" and recipe.train.accelerate_config:
         yield _tried(f"accelerate config {recipe.train.accelerate_config}", lambda: _dry_start(recipe))
-    student = recipe.models.resolved("student")
+    student = recipe.models.resolved("student").on_this_machine()
     folder = _here(student)
     if folder is None or importlib.util.find_spec("transformers") is None or recipe.seeds.source.startswith("hub:"):
         yield Finding("training preflight (made when the run starts: weights or pool are not here yet)", True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,7 @@ def _bounds(recipe: Recipe, pool: int) -> list[_Bound]:
     return [
         _Bound("classify", "teacher", labelled, size["classify"], 80),
         _Bound("annotate", "teacher", answered, size["answer"], answer),
+        *_served(recipe, pool, held_out, grown, size["answer"]),
         _Bound("judge", "judge", judged if recipe.difficulty.kind == "mfd" else 0, size["judge"], verdict),
         _Bound("held-out answers", "teacher", held_out, size["answer"], answer),
         _Bound("expand", "teacher", grown * rounds * recipe.expand.max_tries, size["expand"], answer),
@@ -151,6 +153,15 @@ def _bounds(recipe: Recipe, pool: int) -> list[_Bound]:
         _Bound("null canaries", "evaluator", canaries * CANARIES * votes, size["judge"], verdict),
         _Bound("re-scoring", "judge", looked_at_again * votes, size["judge"], verdict),
     ]
+
+
+def _served(recipe: Recipe, pool: int, held_out: int, grown: int, prompt: float) -> Iterator[_Bound]:
+    """What endpoints are asked for student_0, if they serve it: round 1's grown rows too, where these are judged."""
+    student, difficulty = recipe.models.resolved("student"), recipe.difficulty
+    if student.weights is not None:
+        tries = difficulty.answers if difficulty.kind == "verifier" else 1
+        calls = pool * tries + held_out + grown * recipe.expand.check_difficulty
+        yield _Bound("student_0's answers", "student", calls, prompt, student.max_answer_tokens)
 
 
 def _prompt_sizes(recipe: Recipe) -> dict[str, float]:

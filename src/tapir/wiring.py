@@ -31,6 +31,7 @@ from tapir.models.engine import Caller
 from tapir.models.ledger import Ledger
 from tapir.models.limits import Throttle
 from tapir.models.spread import SpreadCaller
+from tapir.models.students import served_identity
 from tapir.progress import Noted, Progress
 from tapir.sandbox import run_program
 from tapir.stages.classify import Guesses, check_labels, off_type
@@ -127,9 +128,18 @@ class Session:
         return self._open(fingerprint(_reach(model)), lambda: self._backend(model), model)
 
     def student(self, folder: Path) -> Asks:
-        """The student whose weights lie in `folder`, in this process or on the cluster."""
+        """The student whose weights lie in `folder`: at the endpoints that serve these, in this process, or on the
+        cluster."""
         model = self.model("student")
-        return self._open(f"student:{folder}", lambda: self._open_student(model, folder), model)
+        if model.weights is not None and self.weights_hash(folder) == self._served_weights:
+            return self.open(model.model_copy(update={"identity": served_identity(model, self._served_weights)}))
+        here = model.on_this_machine()
+        return self._open(f"student:{folder}", lambda: self._open_student(here, folder), here)
+
+    @functools.cached_property
+    def _served_weights(self) -> str:
+        """Hash of the weights that the student's endpoints serve."""
+        return self.weights_hash(self.student_weights())
 
     def _open_student(self, model: Model, folder: Path) -> BatchBackend:
         if self.recipe.executor == "ray":
@@ -283,7 +293,7 @@ class Session:
         """The base student's folder, fetched if need be."""
         from tapir.models.resolve import resolve
 
-        return resolve(self.model("student"), progress=self.progress.fetching)
+        return resolve(self.model("student").on_this_machine(), progress=self.progress.fetching)
 
     def weights_hash(self, folder: Path) -> str:
         from tapir.models.weights_hash import weights_hash

@@ -118,7 +118,7 @@ def _speakers(session: Session, run: RunDir, names: Sequence[str]) -> Generator[
             found = re.fullmatch(r"student_(\d+)", name)
             if found is None:
                 raise RecipeError(f"--against {name}: name students of the run (student_0) or the teacher")
-            backend = open_local(session.model("student"), the_student(run, int(found[1]))[1])
+            backend = open_local(session.model("student").on_this_machine(), the_student(run, int(found[1]))[1])
             opened.append(backend.close)
             sampling = session.sampling("student", "student")
             speakers.append(Speaker(name, lambda said, b=backend, s=sampling: b.generate([Request(said, s)])[0]))

@@ -62,6 +62,11 @@ class Limits(Part):
     """Further tries after a passing failure (429, 5xx, a broken stream)."""
 
 
+ABOUT_WEIGHTS = {"engine", "revision", "dtype", "batch", "data_parallel", "threads", "chat_template",
+                 "trust_remote_code", "allow_pickle", "temperature", "top_p", "max_answer_tokens"}  # fmt: skip
+"""Settings of a model that say how its weights run here, and how replies are drawn."""
+
+
 class Model(Part):
     """One role's model and how to reach it."""
 
@@ -75,6 +80,10 @@ class Model(Part):
     """The endpoint's base URL, up to and including `/v1`."""
     base_urls: tuple[str, ...] = ()
     """Several endpoints that serve the same model; calls are balanced over them."""
+    weights: str | None = None
+    """Of a student that endpoints serve (`kind: openai`): the folder, catalogue name or hub id of the very weights that
+    they serve. Trained students start from them and answer on this machine, where likelihoods are reckoned too; the
+    endpoints answer for student_0 alone, by their own chat template: serve with the one that is used here."""
     api_key_env: str | None = None
     """Name of the environment variable that holds the key; the key itself is written nowhere."""
     headers_env: dict[str, str] = {}
@@ -134,6 +143,16 @@ class Model(Part):
     def _plain_urls(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(plain_url(url) for url in urls)
 
+    def on_this_machine(self) -> Model:
+        """The model as it runs here: of a served one its `weights`.
+
+        Without `identity`, which stands for what is served: trained students would all be known by that name.
+        """
+        if self.weights is None:
+            return self
+        kept = self.model_dump(include=ABOUT_WEIGHTS, exclude_unset=True)
+        return Model.model_validate({**kept, "kind": "local", "model": self.weights})
+
 
 def endpoint_of(model: Model) -> str:
     """Which server and model a role speaks to: what limits hold for, and a throttle is shared by."""
@@ -160,7 +179,7 @@ class Models(Part):
     teacher: Model
     """Writes the answers, labels, expansions."""
     student: Model
-    """The model that learns; `kind: local`."""
+    """The model that learns; `kind: local`, or `openai` where endpoints serve its `weights` as student_0."""
     judge: Model = Model(same_as="teacher")
     """Compares the student's answers with the teacher's."""
     evaluator: Model = Model(same_as="judge")

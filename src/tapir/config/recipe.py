@@ -95,7 +95,29 @@ class Recipe(Part):
         if self.expand.check_difficulty and self.difficulty.kind != "mfd":
             raise ValueError("expand.check_difficulty compares with the judge's δ: it needs difficulty.kind mfd")
         self._one_set_of_limits()
+        self._served_before_the_run()
         return self
+
+    def _served_before_the_run(self) -> None:
+        """Endpoints serve weights that exist; those of a trained student are made by the run, and answer here."""
+        student = self.models.resolved("student")
+        if stray := [role for role in ROLES if role != "student" and getattr(self.models, role).weights]:
+            raise ValueError(f"models.{stray[0]}.weights: only a student that endpoints serve has them; leave them out")
+        if student.kind == "openai" and not student.weights:
+            raise ValueError(
+                "models.student is served (kind: openai), and training needs its weights here: name those that the "
+                "endpoints serve in models.student.weights, or take kind: local"
+            )
+        if student.kind == "openai" and self.student_0 != "as_is":
+            raise ValueError(
+                "models.student is served, and a student_0 that the run trains would not be: set student_0: as_is, or "
+                "take kind: local"
+            )
+        if student.kind != "openai" and student.weights:
+            raise ValueError(
+                "models.student.weights are those that endpoints serve (kind: openai); of a local student name them in "
+                "models.student.model"
+            )
 
     def _one_set_of_limits(self) -> None:
         """An endpoint bears what it bears, whichever role asks: two settings for it would add up."""

@@ -54,6 +54,12 @@ def identity_of(model: Model, folder: Path, engine: Engine) -> str:
     return f"local {weights_hash(folder)[:16]} {engine} {precision} {template}"
 
 
+def served_identity(model: Model, weights_sha256: str) -> str:
+    """Weights and name at the endpoint; not its URL, since other weights there would have another hash here."""
+    dropped = f" without {','.join(sorted(model.drop_params))}" if model.drop_params else ""
+    return model.identity or f"served {weights_sha256[:16]} {model.model}{dropped}"
+
+
 def chosen_engine(model: Model, *, cuda: bool | None = None) -> Engine:
     """`auto` is vLLM or else transformers where there is CUDA, CTranslate2 or else transformers where there is none.
 

@@ -50,19 +50,19 @@ def card_facts(run: RunDir, number: int, examples: Iterable[Example] = ()) -> Ca
 
 
 def _entry(recipe: Recipe, role: Role) -> Entry | None:
-    model = recipe.models.resolved(role)
+    model = recipe.models.resolved(role).on_this_machine()
     return catalogue().get(model.model) if model.kind == "local" else None
 
 
 def _name(recipe: Recipe, role: Role) -> str:
-    model = recipe.models.resolved(role)
+    model = recipe.models.resolved(role).on_this_machine()
     # Of a folder only its name: where it lies says nothing to others, and may say too much.
     return PurePath(model.model).name if model.kind == "local" else model.model or f"a {model.kind} model"
 
 
 def _hub_name(recipe: Recipe) -> str | None:
     """The base model as the hub knows it, unless it is a folder of this machine."""
-    name = recipe.models.resolved("student").model
+    name = recipe.models.resolved("student").on_this_machine().model
     return name if name.count("/") == 1 and not name.startswith((".", "/", "~")) else None
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from tapir.config import Evaluation, Role
+from tapir.config import Evaluation, Model, Role
 from tapir.curriculum.checks import RunProgram, parse_check, score_check
 from tapir.errors import DataError
 from tapir.evaluation.benchmarks import benchmark_names, files_among, local_file
@@ -30,7 +30,12 @@ def plain(part: Any) -> Any:
 
 def model_mark(session: Session, *roles: Role) -> list[Any]:
     """What of these roles' settings can change rows."""
-    return [session.model(role).model_dump(mode="json", exclude=UNIMPORTANT) for role in roles]
+    return [_mark(session.model(role)) for role in roles]
+
+
+def _mark(model: Model) -> dict[str, Any]:
+    # Served weights are the same at any address. A model that has none has the mark it had before there was the field.
+    return model.model_dump(mode="json", exclude=UNIMPORTANT | ({"base_url"} if model.weights else {"weights"}))
 
 
 def held_out_mark(evaluations: Iterable[Evaluation]) -> list[Any]:

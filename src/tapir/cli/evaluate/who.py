@@ -84,7 +84,7 @@ def _student(run: RunDir, number: int) -> Who:
 
 def _local(folder: str, recipe: Recipe | None) -> Model:
     """Local weights, with the recipe's settings of its student (engine, template, sampling) where there is one."""
-    student = None if recipe is None else recipe.models.resolved("student")
+    student = None if recipe is None else recipe.models.resolved("student").on_this_machine()
     if student is None or student.kind != "local":
         return Model(kind="local", model=folder, max_answer_tokens=ANSWER_TOKENS)
     return student.model_copy(update={"model": folder, "revision": None, "identity": None})

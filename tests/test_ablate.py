@@ -14,10 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 from whole_run import prepare
 
 from tapir.ablation import ablate
+from tapir.cli import app
 from tapir.config import Recipe
+from tapir.errors import RecipeError
 from tapir.progress import Progress
 from tapir.report.ablation import Comparison, Line, compare
 from tapir.report.ablation_page import write_files
@@ -197,6 +200,12 @@ def _rows(path: Path) -> list[Any]:
     from tapir.evaluation.measured import Measured
 
     return list(read_rows(path, Measured))
+
+
+def test_seeds_that_cannot_be_read_are_refused():
+    done = CliRunner().invoke(app, ["ablate", "quickstart", "--dry-run", "--seeds", "[1"])
+    assert isinstance(done.exception, RecipeError)
+    assert str(done.exception) == "--seeds '[1': the values cannot be read; separate them by commas"
 
 
 def test_the_plan_tells_arms_rows_and_what_is_left_without_doing_anything(whole: Path, tmp_path: Path):

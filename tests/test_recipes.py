@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+import yaml
 
 from tapir.config import Recipe, override, parse_recipe
 from tapir.errors import RecipeError
@@ -95,6 +98,22 @@ def test_set_reaches_into_mappings_and_lists():
     changed = override(raw, ["train.epochs=2", "evaluate.0.sample=5", "mix.size=7"])
     assert changed == {"train": {"epochs": 2}, "evaluate": [{"kind": "pairwise", "sample": 5}], "mix": {"size": 7}}
     assert raw["train"]["epochs"] == 1
+
+
+def test_a_value_that_is_no_yaml_is_refused_with_its_assignment():
+    with pytest.raises(RecipeError, match=r"--set 'seeds\.sample=\[1': not valid YAML: while parsing"):
+        override({}, ["seeds.sample=[1"])
+
+
+def test_a_date_is_text_and_other_words_that_yaml_turns_into_values_are_to_be_quoted(tmp_path: Path):
+    path = tmp_path / "recipe.yaml"
+    smallest = yaml.safe_dump(SMALLEST)
+    path.write_text(f"name: 2026-11-21\n{smallest}", encoding="utf-8")
+    assert load_recipe(path).name == "2026-11-21"
+    assert load_recipe(path, ["name=2026-11-22"]).name == "2026-11-22"
+    path.write_text(f"name: 2026\n{smallest}", encoding="utf-8")
+    with pytest.raises(RecipeError, match=r"name: Input should be a valid string; put it in quotes"):
+        load_recipe(path)
 
 
 def test_every_field_of_the_recipe_is_described():

@@ -1,11 +1,14 @@
-"""Taking a finished step over from another run."""
+"""Taking a finished step over from another run; what is said of files that are broken or cannot be written."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-from tapir.store.rundir import RunDir, Step
+import pytest
+
+from tapir.errors import DataError
+from tapir.store.rundir import RunDir, Step, write_text
 from tapir.types import Receipt, Refinement
 
 PLACE = "round_1/02_refined"
@@ -55,3 +58,41 @@ def test_what_the_borrower_does_later_leaves_the_lender_alone(tmp_path: Path):
     finished(run, "changed", "anew")
     assert list(lent.read(Refinement)) == [Refinement("a", "as it was")]
     assert (lent.folder / "weights").exists()
+
+
+@pytest.mark.parametrize("content", [b'{"calls": 3', b"", b"\xff", b"[]"])
+def test_a_broken_receipt_is_refused_with_the_remedy_and_the_step_left_as_it_is(tmp_path: Path, content: bytes):
+    run = RunDir(tmp_path)
+    step = finished(run, "same")
+    step.receipt_path.write_bytes(content)
+    for look in (step.receipt, lambda: step.state, run.receipts, lambda: run.step(PLACE, "other").state):
+        with pytest.raises(DataError, match=r"02_refined\.receipt\.json: .*; put a copy of it back, or remove it"):
+            look()
+    assert step.table().exists()
+
+
+def test_a_broken_manifest_is_refused_with_the_remedy(tmp_path: Path):
+    run = RunDir(tmp_path)
+    run.manifest_path.write_text("{", encoding="utf-8")
+    for look in (run.manifest, run.identity):
+        with pytest.raises(DataError, match=r"manifest\.json: cannot be read .*; put a copy of it back, or remove it"):
+            look()
+
+
+def test_a_file_where_the_run_should_be_is_told(tmp_path: Path):
+    (tmp_path / "afile").touch()
+    for folder in ("afile", "afile/run"):
+        with (
+            pytest.raises(DataError, match=r"afile\S*: no run can be written here .*--out"),
+            RunDir(tmp_path / folder).writing(),
+        ):
+            pass
+
+
+def test_what_cannot_be_written_is_told_and_leaves_nothing_behind(tmp_path: Path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "afile").touch()
+    for path in (tmp_path / "folder", tmp_path / "afile" / "x"):
+        with pytest.raises(DataError, match=f"{path}: cannot be written"):
+            write_text(path, "words")
+    assert {p.name for p in tmp_path.iterdir()} == {"folder", "afile"}

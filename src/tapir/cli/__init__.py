@@ -11,7 +11,7 @@ import sys
 import typer
 
 from tapir.cli.lazy import lazy_group
-from tapir.errors import TapirError
+from tapir.errors import DataError, TapirError
 
 COMMANDS = {
     "init": "run",
@@ -67,6 +67,19 @@ def main() -> None:
     except TapirError as error:
         print(f"tapir: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
+    except (OSError, UnicodeError) as error:
+        # The last net, for files and sockets: any other exception is a mistake of ours and shows its traceback.
+        print(f"tapir: {_said(error)}", file=sys.stderr)
+        raise SystemExit(DataError.exit_code) from None
     except KeyboardInterrupt:
         print("tapir: stopped; the same command goes on from here", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def _said(error: OSError | UnicodeError) -> str:
+    """What failed, and on which file where the error knows it."""
+    if isinstance(error, UnicodeError):
+        return f"a text cannot be read or written as it is ({error}); save files as UTF-8, and set PYTHONUTF8=1"
+    where = " → ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
+    why = " ".join((error.strerror or str(error) or type(error).__name__).split())
+    return f"{where}: {why}" if where else why

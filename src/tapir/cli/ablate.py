@@ -81,7 +81,7 @@ def with_options(recipe: Recipe, variants: str | None, form: str | None, seeds: 
     said = {
         "variants": _names(variants),
         "forms": _names(form),
-        "seeds": None if seeds is None else yaml.safe_load(f"[{seeds}]"),
+        "seeds": None if seeds is None else _values(seeds, f"--seeds {seeds!r}"),
         "sweep": dict(_swept(sweep)) or None,
     }
     return rewritten(recipe, *(f"ablate.{key}={json.dumps(value)}" for key, value in said.items() if value is not None))
@@ -96,10 +96,14 @@ def _swept(sweep: list[str]) -> Iterator[tuple[str, list[object]]]:
         key, sign, values = said.partition("=")
         if not sign or not values:
             raise RecipeError(f"--sweep {said!r}: write it as KEY=V1,V2, for instance delta=1,2,3")
-        try:
-            yield key.strip(), yaml.safe_load(f"[{values}]")
-        except yaml.YAMLError:
-            raise RecipeError(f"--sweep {said!r}: the values cannot be read; separate them by commas") from None
+        yield key.strip(), _values(values, f"--sweep {said!r}")
+
+
+def _values(said: str, option: str) -> list[object]:
+    try:
+        return yaml.safe_load(f"[{said}]")
+    except yaml.YAMLError:
+        raise RecipeError(f"{option}: the values cannot be read; separate them by commas") from None
 
 
 def show(found: Comparison) -> None:

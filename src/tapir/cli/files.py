@@ -77,7 +77,7 @@ def _outcome(file: Path, number: int, row: dict[str, Any], sandbox: RunProgram |
 
 
 def serve_fake(
-    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8010,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8010,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     script: Annotated[str, typer.Option(help="Rules file (YAML), or builtin.")] = "builtin",
     latency_s: Annotated[float, typer.Option(min=0, help="Seconds before each reply.")] = 0.0,

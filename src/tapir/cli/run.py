@@ -42,7 +42,10 @@ def init(
     if file.exists() and not force:
         raise RecipeError(f"{file} exists; give another name, or --force to replace it")
     text = (resources.files("tapir.data") / "recipes" / f"{recipe}.yaml").read_text(encoding="utf-8")
-    file.write_text(text, encoding="utf-8")
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise RecipeError(f"{file}: cannot be written ({error.strerror}); name another place") from None
     print(f"{file} written; look at it, then `tapir doctor {file}` and `tapir run {file} --dry-run`")
 
 

@@ -6,7 +6,6 @@ Owns what counts as a difference; `a` is the first run, `b` the second, and `add
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -80,7 +79,7 @@ class Differences:
 
 def differences(a: RunDir, b: RunDir) -> Differences:
     """Everything in which two runs differ, and all their results."""
-    made_a, made_b = _json(a.manifest_path), _json(b.manifest_path)
+    made_a, made_b = a.manifest(), b.manifest()
     return Differences(
         recipe=_changes(_recipe(a), _recipe(b)),
         # Names of files hold dots, so these are taken out before the others are flattened.
@@ -118,13 +117,6 @@ def _recipe(run: RunDir) -> dict[str, Any]:
         return flat(yaml.safe_load(run.recipe_path.read_text(encoding="utf-8")))
     except (OSError, yaml.YAMLError) as error:
         raise DataError(f"{run.recipe_path}: cannot be read ({error}); `tapir run` writes it") from None
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); `tapir run` writes it") from None
 
 
 def _settings(a: RunDir, b: RunDir) -> dict[str, str]:

@@ -7,7 +7,6 @@ asked for at any moment of a run. Columns are read alone where whole rows are no
 from __future__ import annotations
 
 import functools
-import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +56,7 @@ class Facts:
 
     @functools.cached_property
     def manifest(self) -> dict[str, Any]:
-        return json.loads(self.run.manifest_path.read_text(encoding="utf-8"))
+        return self.run.manifest()
 
     @functools.cached_property
     def recipe_text(self) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
 from tapir.report.bounds import with_bounds
@@ -124,5 +123,5 @@ def closing_lines(run: RunDir) -> Iterator[str]:
     yield from judge_lines(run)
     yield from canary_lines(run_trust(run))
     yield cost_line(run)
-    if json.loads(run.manifest_path.read_text(encoding="utf-8")).get("recipe_source") == "quickstart":
+    if run.manifest().get("recipe_source") == "quickstart":
         yield "This was a smoke test of a real loop: too few rows to carry a claim. `make small` is the run for that."

@@ -18,7 +18,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal, cast
 
 from tapir.errors import DataError, RunBusy
 from tapir.store.tables import Row, appending, read_rows, sync, write_rows
@@ -67,9 +67,7 @@ class Step:
 
     def receipt(self) -> dict[str, Any] | None:
         """The finished step's receipt, or None."""
-        if not self.receipt_path.exists():
-            return None
-        return json.loads(self.receipt_path.read_text(encoding="utf-8"))
+        return _read_receipt(self.receipt_path)
 
     @property
     def state(self) -> State:
@@ -145,6 +143,24 @@ def _link(source: Path, target: Path) -> None:
         shutil.copy2(source, target)
 
 
+def _read_receipt(path: Path) -> dict[str, Any] | None:
+    """A receipt appears whole or not at all, so a broken one is damage, and no leave to do paid work again."""
+    try:
+        return _read_object(path, "put a copy of it back, or remove it and `tapir run` does this step again")
+    except FileNotFoundError:
+        return None
+
+
+def _read_object(path: Path, remedy: str) -> dict[str, Any]:
+    try:
+        found: Any = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path}: cannot be read ({error}); {remedy}") from None
+    if not isinstance(found, dict):
+        raise DataError(f"{path}: no JSON object; {remedy}")
+    return cast("dict[str, Any]", found)
+
+
 def as_plain(receipt: Receipt) -> dict[str, Any]:
     plain = dataclasses.asdict(receipt)
     plain["dropped"] = dict(sorted(Counter(receipt.dropped).items()))
@@ -163,12 +179,19 @@ def write_text(path: Path, text: str) -> None:
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:
     """The same from pieces that need not be in memory together; they may come from the file's old content."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.writelines(lines)
-    sync(partial)
-    os.replace(partial, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("w", encoding="utf-8") as file:
+            file.writelines(lines)
+        sync(partial)
+        os.replace(partial, path)
+    except OSError as error:
+        if partial.exists():
+            partial.unlink()
+        raise DataError(
+            f"{path}: cannot be written ({error.strerror}); name another place, or look at the disk and its rights"
+        ) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,9 +212,16 @@ class RunDir:
     def calls_path(self) -> Path:
         return self.root / "calls.txt"
 
+    def manifest(self) -> dict[str, Any]:
+        """What the run was made with."""
+        return _read_object(
+            self.manifest_path,
+            "put a copy of it back, or remove it and `tapir run` writes it again (the budget then counts from nothing)",
+        )
+
     def identity(self) -> str:
         """The run's own name, kept in its manifest: directories of equal name share a ledger, not a budget."""
-        known = json.loads(self.manifest_path.read_text(encoding="utf-8")) if self.manifest_path.exists() else {}
+        known = self.manifest() if self.manifest_path.exists() else {}
         return str(known.get("run_id") or f"{self.root.resolve().name}-{secrets.token_hex(4)}")
 
     def step(self, place: str, mark: str) -> Step:
@@ -218,8 +248,9 @@ class RunDir:
         """All finished steps' receipts by place, in the order of the run."""
         found: dict[str, dict[str, Any]] = {}
         for path in sorted(self.root.glob("round_*/*.receipt.json"), key=_natural):
-            place = f"{path.parent.name}/{path.name.removesuffix('.receipt.json')}"
-            found[place] = json.loads(path.read_text(encoding="utf-8"))
+            receipt = _read_receipt(path)
+            if receipt is not None:
+                found[f"{path.parent.name}/{path.name.removesuffix('.receipt.json')}"] = receipt
         return found
 
     def writer(self) -> int | None:
@@ -239,8 +270,7 @@ class RunDir:
     @contextmanager
     def writing(self) -> Generator[None]:
         """Be the only writer; a second one is refused with this one's pid. The lock dies with the process."""
-        self.root.mkdir(parents=True, exist_ok=True)
-        with (self.root / ".lock").open("a+") as lock:
+        with self._open_lock() as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -253,6 +283,15 @@ class RunDir:
             lock.write(str(os.getpid()))
             lock.flush()
             yield
+
+    def _open_lock(self) -> IO[str]:
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            return (self.root / ".lock").open("a+")
+        except OSError as error:
+            raise DataError(
+                f"{self.root}: no run can be written here ({error.strerror}); name another folder with --out"
+            ) from None
 
 
 def _alive(pid: int) -> bool:

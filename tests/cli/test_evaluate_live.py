@@ -11,6 +11,7 @@ from typer.testing import CliRunner, Result
 
 from tapir.cli.evaluate import app
 from tapir.errors import BudgetReached, DataError, RecipeError
+from tapir.models.ledger import Ledger
 from tapir.models.scripted import load_rules
 
 WORDS = ("apples", "boats", "clouds", "drums", "engines", "forests")
@@ -123,6 +124,42 @@ def test_graded_compares_models_on_equal_prompts(folder: Path):
     assert {name: m["turn_1"]["value"] for name, m in found["models"].items()} == {"long": 8.0, "short": 5.0}
     assert found["against"]["differences"]["long"]["value"] == 3.0
     assert found["sentences"][0].startswith("long is graded 8.00 of 10 (6 questions, 95 % CI ")
+
+
+def test_the_model_to_compare_with_may_be_named_as_it_was_given(folder: Path):
+    words = ("graded", "--model", "long.jsonl", "--model", "./short.jsonl", *PROMPTS)
+    found = live(*words, "--against", "short.jsonl")
+    assert found["against"]["model"] == "short"
+    assert found["against"]["differences"]["long"]["value"] == 3.0
+
+
+MT_BENCH = ("mt-bench", "--model", "teacher", "--questions", "q.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ("graded", "--model", "teacher", "--against", "taecher", *PROMPTS),
+            "--against taecher: none of the models is",
+        ),
+        ((*MT_BENCH, "--against", "taecher"), "--against taecher: none of the models is called so; name teacher"),
+        (("pairwise", "--model", "teacher", "--against", "./sohrt", *PROMPTS), "./sohrt: not a folder of weights"),
+        (("pairwise", "--model", "teacher", "--judge", "./jugde", *PROMPTS), "./jugde: not a folder of weights"),
+        (("pairwise", "--model", "teacher", "--model", "./taecher", *PROMPTS), "./taecher: not a folder of weights"),
+        (("pairwise", "--model", "teacher", "--prompts", "bare.json"), "say whom to compare with"),
+        (("relative", "--model", "teacher", "--reference", "./sohrt", *PROMPTS), "./sohrt: not a folder of weights"),
+        (("alpaca", "--model", "teacher", "--reference", "./sohrt", *PROMPTS), "./sohrt: not a folder of weights"),
+        (("alpaca", "--model", "teacher", "--against", "gone.json", *PROMPTS), "gone.json: there is no such file"),
+    ],
+)
+def test_a_mistyped_name_costs_no_call(folder: Path, words: tuple[str, ...], said: str):
+    Path("bare.json").write_text(json.dumps([{"instruction": "What of apples?"}]), encoding="utf-8")
+    jsonl("q.jsonl", {"question_id": 111, "category": "math", "turns": ["What of it?"]})
+    failed = call(*words, "--recipe", "recipe.yaml")
+    assert said in str(failed.exception)
+    with Ledger(".tapir/ledger.sqlite") as ledger:
+        assert ledger.stats() == []
 
 
 def test_relative_quality_by_our_own_judging(folder: Path):

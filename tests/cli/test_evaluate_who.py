@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tapir.cli.evaluate.who import ANSWER_TOKENS, distinct, read_who
+from tapir.cli.evaluate.who import ANSWER_TOKENS, distinct, named, read_who
 from tapir.config import parse_recipe
 from tapir.errors import DataError, RecipeError
 
@@ -73,3 +73,17 @@ def test_a_file_holds_answers(tmp_path: Path):
 def test_contenders_of_one_name_are_called_what_was_written(run: Path):
     texts = [f"{run}:student_1", str(run), f"{run}:student_2"]
     assert [w.name for w in distinct([read_who(t) for t in texts], texts)] == ["student_1", *texts[1:]]
+
+
+def test_a_contender_is_named_as_shown_or_as_given(run: Path):
+    texts = [f"{run}:student_1", str(run)]
+    found = distinct([read_who(t) for t in texts], texts)
+    assert [named(text, found, texts) for text in ("student_1", *texts, f"{run}/")] == [
+        "student_1", "student_1", "student_2", "student_2"
+    ]  # fmt: skip
+    # Two runs' last students of one name are told apart by their folders alone.
+    alike = [f"{run}:student_2", str(run)]
+    with pytest.raises(
+        RecipeError, match=f"--against student_2: none of the models is called so; name {run}:student_2 or"
+    ):
+        named("student_2", distinct([read_who(t) for t in alike], alike), alike)

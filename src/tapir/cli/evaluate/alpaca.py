@@ -49,6 +49,7 @@ def alpaca(
     if annotations is None and model is None:
         raise RecipeError("give --annotations to score a stored file, or --model and --prompts to judge live")
     with warnings_as_lines():
+        theirs = None if against is None else _of_one_side(against)
         if annotations is not None:
             found = alpaca_eval.score_annotations(annotations, model=model, expected=expected)
             rows = [a for a in alpaca_eval.read_annotations(annotations) if a.model == found.model]
@@ -61,7 +62,7 @@ def alpaca(
             asked = Asked([str(model)], live, judged)
             found, rows, by_repeat, source = _live(asked, prompts, reference, controls)
         found = alpaca_eval.length_controlled(found, glm, difficulty)
-        other = None if against is None else _compared(found, rows, against)
+        other = None if theirs is None else _compared(found, rows, theirs, against)
     deliver(_finding(found, by_repeat, other, source), how)
 
 
@@ -73,8 +74,8 @@ def _live(
 
     with open_bench(asked) as bench:
         who, questions = bench.contenders[0], bench.prompts(prompts)
-        mine = bench.answers(who, [p.instruction for p in questions])
         name, theirs = bench.others(reference, questions)
+        mine = bench.answers(who, [p.instruction for p in questions])
         pairs = [
             alpaca_eval.Pair(p.instruction.text, theirs[p.instruction.id], mine[p.instruction.id])
             for p in questions
@@ -137,15 +138,20 @@ def _finding(
     return Finding(numbers, [table], [*sentences, *([noise] if noise else []), found.note], source)
 
 
-def _compared(
-    found: alpaca_eval.AlpacaScore, rows: list[alpaca_eval.Annotation], against: Path
-) -> tuple[str, Difference]:
-    """Name of the other model, and the paired difference of win rates in points."""
+def _of_one_side(against: Path) -> list[alpaca_eval.Annotation]:
+    """The other model's annotations; read first, since a file that cannot be used must not cost a live evaluation."""
     theirs = alpaca_eval.read_annotations(against)
-    sides = {(a.model, a.reference, a.annotator) for a in theirs}
-    if len(sides) > 1:
+    if len({(a.model, a.reference, a.annotator) for a in theirs}) > 1:
         raise DataError(f"{against}: several models, references or annotators; give a file of one")
-    name, reference, annotator = sides.pop()
+    return theirs
+
+
+def _compared(
+    found: alpaca_eval.AlpacaScore, rows: list[alpaca_eval.Annotation], theirs: list[alpaca_eval.Annotation],
+    against: Path | None,
+) -> tuple[str, Difference]:  # fmt: skip
+    """Name of the other model, and the paired difference of win rates in points."""
+    name, reference, annotator = theirs[0].model, theirs[0].reference, theirs[0].annotator
     if (reference, annotator) != (found.reference, rows[0].annotator):
         raise DataError(
             f"{against}: judged against {reference} by {annotator or 'somebody'}, not against {found.reference} by "

@@ -14,7 +14,7 @@ from importlib import resources
 from pathlib import Path
 
 from tapir.cli.evaluate.options import Asked
-from tapir.cli.evaluate.who import Who, distinct, read_who
+from tapir.cli.evaluate.who import Who, distinct, named, read_who
 from tapir.cli.terminal import TerminalProgress
 from tapir.config import Model, Recipe, override, parse_recipe
 from tapir.errors import DataError, RecipeError
@@ -50,6 +50,10 @@ class Bench:
     hashes: dict[str, str] = field(default_factory=lambda: dict[str, str]())
     samplings: dict[str, Row] = field(default_factory=lambda: dict[str, Row]())
     judge_name: str | None = None
+
+    def contender(self, text: str | None) -> str | None:
+        """The name of the contender that `--against` means; to be asked for before anything is paid for."""
+        return None if text is None else named(text, self.contenders, self.asked.models)
 
     def prompts(self, path: Path | None) -> list[Prompt]:
         """The prompts of a file, or the held-out ones of the first contender's run."""
@@ -98,7 +102,10 @@ class Bench:
         return {a.instruction_id: a.text for a in rows}
 
     def others(self, text: str | None, prompts: Sequence[Prompt]) -> tuple[str, dict[str, str]]:
-        """Name and answers of what the contenders are compared with: WHO, or by default the prompts' references."""
+        """Name and answers of what the contenders are compared with: WHO, or by default the prompts' references.
+
+        Asked for before the contenders' own answers: a mistyped WHO, or missing references, must cost nothing.
+        """
         if text is None:
             found = {p.instruction.id: p.reference for p in prompts if p.reference is not None}
             if not found:
@@ -201,6 +208,10 @@ def open_bench(asked: Asked, *, judged: bool = True) -> Generator[Bench]:
     root = run.root if run is not None and asked.live.recipe is None else Path(used.name)
     with open_tools(used, root) as session:
         session.progress = TerminalProgress()
+        for model in asking:
+            if model.kind == "local":
+                # They are opened in turn, the judge last: by then a mistyped one would have cost the others' answers.
+                resolve(model, progress=session.progress.fetching)
         yield Bench(session, asked, contenders, recipe)
         usage = session.usage
         cost = f", {usage.cost_usd:.4f} USD" if usage.cost_usd else ""

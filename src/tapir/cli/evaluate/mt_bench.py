@@ -44,7 +44,8 @@ def mt_bench_command(
         str, typer.Option(help="Live: of the answers, `paper` (0.5, §4.1) or `category` (FastChat's).")
     ] = "paper",
     against: Annotated[
-        str | None, typer.Option(help="Compare every other model with this one, by name, on turn 1.")
+        str | None,
+        typer.Option(help="Compare every other model with this one on turn 1, by its name (live: or as it was given)."),
     ] = None,
     *,
     live: Annotated[Live, Without("temperature")],
@@ -98,6 +99,7 @@ def _live(
     if not questions:
         raise RecipeError("say which questions with --questions (FastChat's question.jsonl)")
     with open_bench(asked) as bench:
+        rival = bench.contender(against)
         answers: list[ModelAnswer] = []
         for who in bench.contenders:
             if who.stored is not None:
@@ -112,7 +114,7 @@ def _live(
             )  # fmt: skip
         drawn, judged = bench.judging(mt_bench_live.GRADE_TOKENS), asked.judged
         how = mt_bench_live.Grading(drawn, judged.repeats, template=judged.judge_prompt)
-        return graded(bench, "mt-bench", questions, answers, how, turns, against, asked.live.write, {"questions": path})
+        return graded(bench, "mt-bench", questions, answers, how, turns, rival, asked.live.write, {"questions": path})
 
 
 def graded(

@@ -48,12 +48,12 @@ def pairwise(
 
 
 def _compared(asked: Asked, path: Path | None, against: str | None) -> tuple[list[PairScore], Provenance]:
-    """Each model's answers first, then all verdicts: a local judge and a local student do not share the memory."""
+    """All answers first, then all verdicts: a local judge and a local student do not share the memory."""
     with open_bench(asked) as bench:
         prompts = bench.prompts(path)
         instructions = [p.instruction for p in prompts]
-        mine = {who.name: bench.answers(who, instructions) for who in bench.contenders}
         name, theirs = bench.others(against, prompts)
+        mine = {who.name: bench.answers(who, instructions) for who in bench.contenders}
         verdicts = {who: bench.verdicts(who, prompts, answers, theirs) for who, answers in mine.items()}
         if asked.live.write is not None:
             write_jsonl(asked.live.write, (to_plain(v) for rows in verdicts.values() for v in rows))
@@ -86,7 +86,8 @@ def graded(
     models: Models,
     prompts: Prompts = None,
     against: Annotated[
-        str | None, typer.Option(help="Compare every other model with this one of them, by name.")
+        str | None,
+        typer.Option(help="Compare every other model with this one of them, by its name or as it was given."),
     ] = None,
     *,
     live: Live,
@@ -95,7 +96,7 @@ def graded(
 ) -> None:
     """Answers graded from 1 to 10, beside a reference answer where there is one."""
     with warnings_as_lines(), open_bench(Asked(models, live, judged)) as bench:
-        given = bench.prompts(prompts)
+        rival, given = bench.contender(against), bench.prompts(prompts)
         instructions = [p.instruction for p in given]
         answers: list[ModelAnswer] = []
         for who in bench.contenders:
@@ -103,7 +104,7 @@ def graded(
             answers += [ModelAnswer(i.id, who.name, (texts[i.id],) if i.id in texts else ()) for i in instructions]
         grading = Grading(bench.judging(GRADE_TOKENS), judged.repeats, references="given", template=judged.judge_prompt)
         questions = [question(p) for p in given]
-        found = graded_by(bench, "graded", questions, answers, grading, 1, against, live.write, {"prompts": prompts})
+        found = graded_by(bench, "graded", questions, answers, grading, 1, rival, live.write, {"prompts": prompts})
     deliver(found, how)
 
 

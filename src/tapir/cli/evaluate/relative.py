@@ -77,8 +77,8 @@ def _live(asked: Asked, path: Path | None, reference: str | None) -> Finding:
 
     with open_bench(asked) as bench:
         who, prompts = bench.contenders[0], bench.prompts(path)
-        mine = bench.answers(who, [p.instruction for p in prompts])
         _, theirs = bench.others(reference, prompts)
+        mine = bench.answers(who, [p.instruction for p in prompts])
         verdicts = bench.verdicts(who.name, prompts, mine, theirs)
         categories = {p.instruction.id: p.category for p in prompts}
         reviews = relative_quality.reviews_from_verdicts(verdicts, categories)

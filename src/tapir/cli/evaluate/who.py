@@ -90,6 +90,14 @@ def _local(folder: str, recipe: Recipe | None) -> Model:
     return student.model_copy(update={"model": folder, "revision": None, "identity": None})
 
 
+def named(text: str, found: Sequence[Who], texts: Sequence[str]) -> str:
+    """The name of the contender that `--against` means: by that name, or as it was given to --model."""
+    for who, given in zip(found, texts, strict=True):
+        if text == who.name or Path(text) == Path(given):
+            return who.name
+    raise RecipeError(f"--against {text}: none of the models is called so; name {' or '.join(w.name for w in found)}")
+
+
 def distinct(found: Sequence[Who], texts: Sequence[str]) -> list[Who]:
     """Names that tell the contenders apart; where two share one, each is called what the user wrote."""
     names = [w.name for w in found]

@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tapir.config import Recipe, override, parse_recipe
+from tapir.cli import stage
+from tapir.config import Recipe, override, parse_recipe, table_of
+from tapir.config.stages import refusal_of
 from tapir.errors import RecipeError
+from tapir.planning import places
 from tapir.wiring import SHIPPED, load_recipe
 
 SMALLEST = {"models": {"teacher": {"kind": "scripted"}, "student": {"kind": "local", "model": "somewhere"}}}
@@ -71,6 +74,30 @@ def test_only_a_student_has_weights_beside_an_endpoint():
         parse_recipe({"models": {**SMALLEST["models"], "teacher": teacher}})
     served = {"teacher": {"kind": "scripted"}, "student": {**SERVED, "weights": "w"}, "judge": {"same_as": "student"}}
     assert parse_recipe({"models": served, "student_0": "as_is"}).models.resolved("judge").model == "m"
+
+
+@pytest.mark.parametrize(
+    ("stage", "words"),
+    [
+        ("verdict", r"budget\.per_stage: verdict: no such stage; did you mean `verdicts`\?"),
+        ("nonsense", r"budget\.per_stage: nonsense: no such stage; known here: annotate, classify, .*, gold, chat"),
+    ],
+)
+def test_a_cap_for_a_stage_that_there_is_not_is_refused(stage: str, words: str):
+    with pytest.raises(RecipeError, match=words):
+        parse_recipe({**SMALLEST, "budget": {"per_stage": {stage: {"calls": 1}}}})
+
+
+def test_a_stage_is_capped_once():
+    with pytest.raises(RecipeError, match="judge and verdicts are the same stage; give it once"):
+        parse_recipe({**SMALLEST, "budget": {"per_stage": {"judge": {"calls": 1}, "verdicts": {"calls": 2}}}})
+
+
+def test_every_stage_of_a_run_and_every_command_of_tapir_stage_can_be_capped():
+    tables = {place.split("_", 2)[2] for place in places(1)} - {"student_1"}
+    for name in tables | {command.name or command.callback.__name__ for command in stage.app.registered_commands}:
+        assert refusal_of(name) is None
+        assert table_of(name) in tables
 
 
 @pytest.mark.parametrize(

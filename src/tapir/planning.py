@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from tapir.config import Recipe, Role, Seeds
+from tapir.config.stages import ROUND, ROUND_0, VERBS
 from tapir.curriculum.canary import CANARIES
 from tapir.curriculum.mixture import targets_for
 from tapir.errors import DataError, RecipeError
@@ -24,22 +25,6 @@ from tapir.types import Instruction, Receipt
 from tapir.wiring import Session, load_recipe
 
 CHARS_PER_TOKEN = 3
-ROUND_0 = ("seeds", "classified", "teacher_answers", "student_0", "student_answers", "verdicts", "hard", "held_out",
-           "evaluation", "benchmarks")  # fmt: skip
-ROUND = ("expanded", "refined", "enhanced_answers", "mix", "student_{r}", "evaluation", "benchmarks")
-VERBS = {
-    "annotate": "teacher_answers",
-    "classify": "classified",
-    "train": "student_0",
-    "answer": "student_answers",
-    "judge": "verdicts",
-    "select": "hard",
-    "expand": "expanded",
-    "refine": "refined",
-    "enhance": "enhanced_answers",
-    "evaluate": "evaluation",
-    "benchmark": "benchmarks",
-}
 
 
 def places(rounds: int) -> list[str]:

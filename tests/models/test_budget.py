@@ -67,6 +67,19 @@ def test_the_cap_of_a_stage_holds_over_all_rounds_and_leaves_other_stages_alone(
         assert "budget.per_stage.judge.calls to 4, above its cap of 3" in ration.refusal(db, "round_2/judge", Spend(1))
 
 
+@pytest.mark.parametrize("name", ["judge", "verdicts"])
+@pytest.mark.parametrize("stage", ["judge", "verdicts", "round_0/verdicts"])
+def test_a_stage_is_capped_by_either_name_in_a_run_and_alone(ledger, name, stage):
+    """A run counts `verdicts`, `tapir stage judge` counts `judge`; what was spent under the other name counts too."""
+    with ledger.transaction() as db:
+        assert Ration("r").reserve(db, "verdicts", [Spend(1)]) == 1
+        assert Ration("r").reserve(db, "judge", [Spend(1)]) == 1
+        ration = Ration("r", config.Budget(per_stage={name: config.Caps(calls=3)}))
+        assert ration.reserve(db, stage, [Spend(1)] * 2) == 1
+        assert ration.reserve(db, "evaluation", [Spend(1)] * 5) == 5
+        assert f"budget.per_stage.{name}.calls to 4" in ration.refusal(db, stage, Spend(1))
+
+
 def test_runs_have_their_own_counters(ledger):
     with ledger.transaction() as db:
         for run in ("a", "b"):

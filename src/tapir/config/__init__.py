@@ -12,6 +12,7 @@ from tapir.config.pool import Classify, Decontaminate, Expand, Mix, Refine, Refi
 from tapir.config.reading import override, parse_recipe, read_yaml, rewritten
 from tapir.config.recipe import LedgerSettings, Recipe
 from tapir.config.scaling import RaySettings
+from tapir.config.stages import table_of
 from tapir.config.training import Curriculum, Lora, Train
 
 __all__ = [
@@ -49,4 +50,5 @@ __all__ = [
     "parse_recipe",
     "read_yaml",
     "rewritten",
+    "table_of",
 ]

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator
 
 from tapir.config.part import Part, Positive
+from tapir.config.stages import refusal_of, table_of
 from tapir.errors import RecipeError
 
 Role = Literal["teacher", "judge", "student", "evaluator", "refiner", "refiner_annotator"]
@@ -31,7 +32,22 @@ class Budget(Caps):
     """Caps for the run, and tighter ones for single stages."""
 
     per_stage: dict[str, Caps] = {}
-    """Caps by stage name, for instance `{judge: {usd: 20}}`."""
+    """Caps by stage, each named by its verb or its table, for instance `{judge: {usd: 20}}` (or `verdicts`)."""
+
+    @field_validator("per_stage")
+    @classmethod
+    def _stages_by_name(cls, per_stage: dict[str, Caps]) -> dict[str, Caps]:
+        names: dict[str, str] = {}
+        for name in per_stage:
+            if problem := refusal_of(name):
+                raise ValueError(problem)
+            if (other := names.setdefault(table_of(name), name)) != name:
+                raise ValueError(f"{other} and {name} are the same stage; give it once")
+        return per_stage
+
+    def of_stage(self, stage: str) -> tuple[str, Caps] | None:
+        """The caps of this stage, however it is named, with the name that they are given under."""
+        return next(((n, caps) for n, caps in self.per_stage.items() if table_of(n) == table_of(stage)), None)
 
 
 class Price(Part):

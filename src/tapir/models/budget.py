@@ -8,7 +8,7 @@ Waiting for room and stopping the run is `sender`'s and `engine`'s business.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
 
@@ -112,14 +112,13 @@ class Ration:
         """Reserve the longest prefix of `asks` that fits under every cap; how many that is."""
         by_stage = self._spending(db)
         total = sum(by_stage.values(), NOTHING)
-        kind = stage_kind(stage)
-        of_kind = sum((s for name, s in by_stage.items() if stage_kind(name) == kind), NOTHING)
-        own_caps = self.caps.per_stage.get(kind)
+        of_kind = _of_kind(by_stage, stage)
+        own = self.caps.of_stage(stage)
         granted = NOTHING
         count = 0
         for ask in asks:
             wanted = granted + ask
-            if _over(self.caps, total + wanted) or (own_caps and _over(own_caps, of_kind + wanted)):
+            if _over(self.caps, total + wanted) or (own and _over(own[1], of_kind + wanted)):
                 break
             granted = wanted
             count += 1
@@ -139,14 +138,12 @@ class Ration:
 
     def refusal(self, db: sqlite3.Connection, stage: str, ask: Spend) -> str:
         """Why `ask` is not granted, and what to do."""
-        kind = stage_kind(stage)
         by_stage = self._spending(db)
-        of_kind = sum((s for name, s in by_stage.items() if stage_kind(name) == kind), NOTHING)
-        own_caps = self.caps.per_stage.get(kind)
+        own = self.caps.of_stage(stage)
         over = _over(self.caps, sum(by_stage.values(), NOTHING) + ask)
         place = "budget"
-        if not over and own_caps:
-            over, place = _over(own_caps, of_kind + ask), f"budget.per_stage.{kind}"
+        if not over and own:
+            over, place = _over(own[1], _of_kind(by_stage, stage) + ask), f"budget.per_stage.{own[0]}"
         field, cap, reached = over or ("calls", 0, 0)
         return (
             f"stage {stage}: the next call could bring {place}.{field} to {reached:g}, above its cap of {cap:g}; "
@@ -170,9 +167,10 @@ class Ration:
         )
 
 
-def stage_kind(stage: str) -> str:
-    """`round_1/judge` and `judge` are both under the cap of `judge`."""
-    return stage.rsplit("/", 1)[-1]
+def _of_kind(by_stage: Mapping[str, Spend], stage: str) -> Spend:
+    """What this stage has spent under any of its names: a run counts `verdicts`, `tapir stage judge` `judge`."""
+    kind = config.table_of(stage)
+    return sum((spend for name, spend in by_stage.items() if config.table_of(name) == kind), NOTHING)
 
 
 def _over(caps: config.Caps, spend: Spend) -> tuple[str, float, float] | None:

@@ -93,6 +93,16 @@ def test_a_teacher_alone_will_do(place: Path, tmp_path: Path):
     assert "36 instructions, 36 labelled by the teacher" in result.stdout
 
 
+def test_rows_that_cannot_be_used_are_counted(place: Path, tmp_path: Path):
+    pool, recipe = tmp_path / "pool.jsonl", place / "recipe.yaml"
+    pool.write_text('{"instruction": "Name a café."}\n{"instruction": "Name a river."}\n{\n', encoding="latin-1")
+    words = (pool, "-o", tmp_path / "out.jsonl", "--recipe", recipe)
+    assert "dropped: not_utf8 1, broken_json 1" in call("classify", *words).stdout
+    receipt = json.loads(call("stage", "classify", *words).stderr.splitlines()[-1])
+    assert (receipt["rows_in"], receipt["rows_out"]) == (3, 1)
+    assert receipt["dropped"] == {"not_utf8": 1, "broken_json": 1}
+
+
 def test_nobody_to_ask_a_folder_that_is_none_and_one_that_is_there(
     place: Path, trained: tuple[Path, Result], tmp_path: Path
 ):

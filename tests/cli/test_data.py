@@ -57,6 +57,29 @@ def test_check_tells_what_a_run_would_drop_and_why(pool: str):
     assert (text[-6:], other[-7:], round(score, 3)) == ("Spain.", "France.", 0.833)
 
 
+def test_check_shows_rows_that_are_not_utf8(tmp_path: Path):
+    path = tmp_path / "pool.csv"
+    path.write_text("instruction,output\nName a café.,x\nName a river.,The Elbe.\n", encoding="latin-1")
+    said = call("data", "check", path)
+    assert "dropped             not_utf8 1" in said
+    assert "pool.csv:2: not_utf8" in said
+
+
+def test_decontamination_says_which_rows_of_the_pool_it_could_not_look_at(tmp_path: Path):
+    pool = tmp_path / "pool.jsonl"
+    pool.write_text('{"instruction": "Name a café."}\n{"instruction": "Name a river."}\n', encoding="latin-1")
+    held_out = write(tmp_path / "held_out.jsonl", {"prompt": ITEM})
+    assert "not looked at, as a run would drop them: not_utf8 1" in call("decontaminate", pool, "--against", held_out)
+    assert json.loads(call("decontaminate", pool, "--against", held_out, "--json"))["dropped"] == {"not_utf8": 1}
+
+
+@pytest.mark.parametrize("text", [b"caf\xe9", rb"half \ud800 a character"])
+def test_an_evaluation_text_that_is_not_utf8_is_refused(pool: str, tmp_path: Path, text: bytes):
+    held_out = tmp_path / "held_out.jsonl"
+    held_out.write_bytes(b'{"prompt": "' + text + b'"}\n{"prompt": "Count to ten."}\n')
+    fails(DataError, r"held_out\.jsonl:1 \(not_utf8\)", "decontaminate", pool, "--against", held_out)
+
+
 def test_check_prints_no_control_characters(tmp_path: Path):
     path = write(tmp_path / "pool.jsonl", {"instruction": "Say \x1b[31mred twice."}, {"instruction": "Say red twice."})
     assert "\x1b" not in call("data", "check", path)

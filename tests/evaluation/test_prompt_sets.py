@@ -47,6 +47,14 @@ def test_answers_are_matched_by_their_prompt(tmp_path):
     assert read_answers(path) == {Instruction("Add.").id: "3"}
 
 
+def test_a_prompt_with_half_a_character_is_refused_and_an_answer_is_not(tmp_path):
+    path = written(tmp_path / "p.jsonl", {"prompt": "Why?", "output": "\ud800"}, {"prompt": "Half \ud800"})
+    with pytest.raises(DataError, match=r"row 2: its text is not UTF-8"):
+        read_prompts(path)
+    kept = written(tmp_path / "a.jsonl", {"prompt": "Why?", "output": "\ud800"})
+    assert read_answers(kept) == {Instruction("Why?").id: "\ud800"}
+
+
 def test_duplicates_are_removed_with_a_warning(tmp_path):
     path = written(tmp_path / "p.jsonl", {"prompt": "a", "answer": "1"}, {"prompt": "a", "answer": "2"})
     with pytest.warns(UserWarning, match="1 duplicate prompts"):

@@ -24,7 +24,13 @@ def test_rows_come_from_lists_lines_and_packed_files(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"), [(b'{"x": 1}\n{x', "line 2: not JSON"), (b"[1]", "not a JSON object"), (b" \n", "no rows")]
+    ("content", "said"),
+    [
+        (b'{"x": 1}\n{x', "line 2: not JSON"),
+        (b"[1]", "not a JSON object"),
+        (b" \n", "no rows"),
+        (b'{"x": "caf\xe9"}', "UTF-8"),
+    ],
 )
 def test_a_bad_file_is_named_with_its_line(tmp_path, content, said):
     (tmp_path / "f.jsonl").write_bytes(content)

@@ -34,6 +34,12 @@ def test_a_file_of_bad_rows_alone_says_what_is_wrong_with_them(tmp_path: Path):
         load(tmp_path / "pool.jsonl")
 
 
+def test_rows_that_cannot_be_read_do_not_hide_the_form_of_the_others(tmp_path: Path):
+    (tmp_path / "pool.jsonl").write_text("{broken\n" * 60 + GOOD, encoding="utf-8")
+    pool, receipt = load(tmp_path / "pool.jsonl")
+    assert ([i.text for i in pool.instructions], receipt.dropped) == (["Name a river."], {"broken_json": 60})
+
+
 def test_bad_rows_cost_themselves_and_are_named_by_line(tmp_path: Path):
     bad = ['{"instruction": ""}', '{"instruction": ["a list"]}', "{broken", '"a string"', "[1]"]
     (tmp_path / "pool.jsonl").write_text(GOOD + "\n".join(bad) + "\n" + GOOD.replace("river", "lake"), "utf-8")
@@ -51,6 +57,60 @@ def test_a_byte_order_mark_costs_no_row(tmp_path: Path, name: str, text: str):
     (tmp_path / name).write_text(text, encoding="utf-8-sig")
     pool, receipt = load(tmp_path / name)
     assert ([i.text for i in pool.instructions], receipt.dropped) == (["Name a river."], {})
+
+
+def not_utf8(folder: Path, form: str) -> Path:
+    """A good row and one that holds a text which is not UTF-8, in the answer or the instruction."""
+    path = folder / f"pool.{form.removesuffix(' escape')}"
+    if form == "jsonl escape":
+        path.write_text(GOOD + '{"instruction": "Name a lake.", "output": "half \\ud800 a character"}\n')
+    elif form == "jsonl":
+        path.write_text('{"instruction": "Nenne ein Café."}\n' + GOOD, encoding="latin-1")
+    elif form == "json":
+        path.write_text('[{"instruction": "Name a café.", "output": "x"},' + GOOD + "]", encoding="latin-1")
+    elif form == "csv":
+        path.write_text("instruction,output\nName a lake.,Königssee\nName a river.,The Elbe.\n", encoding="latin-1")
+    else:
+        raw = pa.array([b"Name a caf\xe9.", b"Name a river."])
+        table = pa.table({"instruction": pa.StringArray.from_buffers(2, *raw.buffers()[1:])})
+        pq.write_table(table, path)
+    return path
+
+
+@pytest.mark.parametrize("form", ["jsonl", "jsonl escape", "json", "csv", "parquet"])
+def test_a_row_that_is_not_utf8_is_dropped_by_that_name_and_costs_no_other(tmp_path: Path, form: str):
+    told: list[Dropped] = []
+    receipt = Receipt("seeds")
+    settings = Seeds(source=str(not_utf8(tmp_path, form)))
+    pool = load_pool(settings, seed=1, receipt=receipt, dropped=told.append)
+    assert ([i.text for i in pool.instructions], receipt.dropped) == (["Name a river."], {"not_utf8": 1})
+    receipt.check()
+    ((_, reason),) = pool.problems
+    (row,) = told
+    assert reason == row.reason == "not_utf8"
+    assert "?" not in row.text
+
+
+def test_what_is_kept_of_a_row_that_is_not_utf8_shows_where_it_is_not(tmp_path: Path):
+    told: list[Dropped] = []
+    settings = Seeds(source=str(not_utf8(tmp_path, "csv")))
+    load_pool(settings, seed=1, receipt=Receipt("seeds"), dropped=told.append)
+    assert told[0].text == '{"instruction": "Name a lake.", "output": "K\ufffdnigssee"}'
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("pool.jsonl", '{"instruction": "Nenne ein Café."}\n'),
+        ("pool.json", '[{"instruction": "Nenne ein Café."}]'),
+        ("pool.csv", "instruction,réponse\nNenne ein Café.,x\n"),
+    ],
+)
+def test_a_file_in_another_encoding_says_so(tmp_path: Path, name: str, text: str, encoding: str):
+    (tmp_path / name).write_text(text, encoding=encoding)
+    with pytest.raises(DataError, match=r"pool\.\w+:.*(not_utf8\); save it as UTF-8|not UTF-8; save the file in that)"):
+        load(tmp_path / name)
 
 
 def test_a_file_that_is_not_there_and_an_unknown_ending_say_what_to_do(tmp_path: Path):

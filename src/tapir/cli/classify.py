@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from tapir.cli.printable import listed
 from tapir.cli.stage import open_stage
 from tapir.errors import RecipeError
 from tapir.models.classifier import Classifier, open_classifier
@@ -38,13 +39,15 @@ def classify(
     as_json: AsJson = False,
 ) -> None:
     """Name task types: by a classifier where it is sure, by the teacher where it is not or where there is none."""
-    rows = read_instructions(file)
-    opened = open_classifier(classifier) if classifier else None
     if recipe is not None:
         with open_stage(recipe, sets, "classify") as (session, receipt):
+            rows = read_instructions(file, receipt)
+            opened = open_classifier(classifier) if classifier else None
             found = list(_labelled(session, rows, opened, confidence, receipt))
-    elif opened is not None:
+    elif classifier is not None:
         receipt = Receipt("classify")
+        rows = read_instructions(file, receipt)
+        opened = open_classifier(classifier)
         found = list(classify_with(rows, opened, None, confidence=confidence, receipt=receipt))
     else:
         raise RecipeError("nobody is there to name task types; give --classifier, --recipe, or both")
@@ -54,6 +57,8 @@ def classify(
         return
     by = receipt.notes.get("labelled_by", {})
     print(f"{out}: {len(found)} instructions, {', '.join(f'{n} labelled by the {who}' for who, n in by.items())}")
+    if dropped := listed(receipt.dropped):
+        print(f"dropped: {dropped}")
     unsure = receipt.notes.get("below_confidence", 0)
     if unsure and not by.get("teacher"):
         print(f"{unsure} of them below confidence {confidence:g}; --recipe names a teacher to ask about those")

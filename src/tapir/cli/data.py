@@ -9,6 +9,7 @@ import typer
 
 from tapir.cli.decontaminate import File, Form, decontaminate, short
 from tapir.cli.difficulty import difficulty
+from tapir.cli.printable import listed
 from tapir.cli.results import AsJson
 from tapir.cli.terminal import printable
 from tapir.config import Seeds
@@ -36,15 +37,15 @@ def _print_check(found: PoolCheck) -> None:
     print(f"form                {found.form}")
     print(f"rows                {found.rows}")
     print(f"instructions        {found.instructions} ({found.answers} with an answer, {found.checks} with a check)")
-    print(f"dropped             {_listed(found.dropped) or 'none'}")
+    print(f"dropped             {listed(found.dropped) or 'none'}")
     for what, lengths in (("instruction words", found.instruction_words), ("answer words", found.answer_words)):
         if lengths is not None:
             print(
                 f"{what:<20}{lengths.shortest} to {lengths.longest}, median {lengths.median}, half between "
                 f"{lengths.quarter} and {lengths.three_quarters}, 95 % up to {lengths.nearly_all}"
             )
-    print(f"languages           {_listed(found.languages)}")
-    print(f"task types          {_listed(found.tasks) or 'no labels'}")
+    print(f"languages           {listed(found.languages)}")
+    print(f"task types          {listed(found.tasks) or 'no labels'}")
     for where, reason in found.problems[:SHOWN]:
         print(f"bad row             {printable(where)}: {reason}")
     for text, other, score in found.near_duplicates[:SHOWN]:
@@ -56,7 +57,3 @@ def list_benchmarks() -> None:
     """The public benchmarks that `decontaminate.against` knows by name."""
     for b in benchmarks().values():
         print(f"{b.name:<16}{b.hub:<36}{b.config or '-':<16}{b.split:<12}{', '.join(b.columns)}")
-
-
-def _listed(counts: dict[str, int]) -> str:
-    return ", ".join(f"{printable(name)} {count}" for name, count in counts.items())

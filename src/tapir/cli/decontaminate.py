@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from tapir.cli.printable import listed
 from tapir.cli.results import AsJson
 from tapir.cli.terminal import printable
 from tapir.config import Decontaminate, Seeds
@@ -49,7 +50,8 @@ def decontaminate(
     items = seeding.evaluation_texts((), settings)
     index = ContaminationIndex(items, allow=decontaminating.allowed(settings.allow))
     source = Seeds.model_validate({"source": file, "format": form, "near_duplicates": False})
-    pool = seeding.load_pool(source, seed=0, receipt=Receipt("seeds"))
+    read = Receipt("seeds")
+    pool = seeding.load_pool(source, seed=0, receipt=read)
     kept, found = decontaminating.without_contamination(
         pool.instructions, pool.answers, index, Receipt("decontaminate")
     )
@@ -57,9 +59,12 @@ def decontaminate(
         write_rows(out, decontaminating.Contaminated, found)
     total = len(pool.instructions)
     if as_json:
-        print(json.dumps({"rows": total, "clean": len(kept), "matches": [asdict(m) for m in found]}))
+        counts = {"rows": total, "clean": len(kept), "dropped": read.dropped}
+        print(json.dumps({**counts, "matches": [asdict(m) for m in found]}))
     else:
         _print_matches(found)
+        if dropped := listed(read.dropped):
+            print(f"not looked at, as a run would drop them: {dropped}")
         print(f"{total - len(kept)} of {total} rows repeat one of {len(items)} evaluation texts")
     if found:
         raise typer.Exit(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 _CONTROL = re.compile(
     r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?"  # OSC: titles, links, clipboards
@@ -15,3 +16,8 @@ _CONTROL = re.compile(
 def printable(text: str) -> str:
     """Text without the sequences by which it could command a terminal: ANSI, OSC, control and bidi characters."""
     return _CONTROL.sub("", text)
+
+
+def listed(counts: Mapping[str, int]) -> str:
+    """Counts by name, on one line."""
+    return ", ".join(f"{printable(name)} {count}" for name, count in counts.items())

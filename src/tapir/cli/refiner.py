@@ -38,9 +38,11 @@ def train(
 ) -> None:
     """Annotate instructions, fine-tune a small model on them, and measure it."""
     sets = [*sets, *([f"refiner.model={model}"] if model else [])]
+    account = Receipt("refiner")
     with open_stage(recipe, sets, "refiner") as (session, receipt):
-        rows = read_labelled(file, session.taxonomy, receipt=Receipt("refiner"))
+        rows = read_labelled(file, session.taxonomy, receipt=account)
         found = steps.train_refiner(session, rows, out, receipt)
+    found["dropped"] = dict(sorted(account.dropped.items()))
     if measure and found["held_out"]:
         found["measured"] = _measured(out, recipe, sets)
     if as_json:

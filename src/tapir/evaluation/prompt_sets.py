@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from tapir.errors import DataError
 from tapir.evaluation.rows import Row, last_of_each, read_rows
+from tapir.store.given import is_utf8
 from tapir.types import Instruction, Message, canonical_json
 
 _TEXT = ("instruction", "prompt", "question", "text")
@@ -65,6 +66,8 @@ def _prompt(row: Row, where: str) -> Prompt:
         history=tuple(said[:-1]),
         check=canonical_json(check) if isinstance(check, dict) else check,
     )
+    if not is_utf8([instruction.text, system, *(m.content for m in said)]):
+        raise DataError(f"{where}: its text is not UTF-8 (half a character, \\ud800 to \\udfff); mend or remove it")
     author = row.get("generator")
     return Prompt(
         instruction, str(row.get("category") or row.get("task") or "all"), reference, str(author) if author else None

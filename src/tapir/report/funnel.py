@@ -20,6 +20,7 @@ REASONS = {
     "unknown_speaker": "the conversation has a speaker who is neither user, assistant nor system",
     "not_an_object": "the row is no object",
     "broken_json": "the line is no JSON",
+    "not_utf8": "its text is not UTF-8; save the file in that encoding",
     "too_many_columns": "the row has more fields than the file has columns",
     # What a model replied.
     "truncated": "the reply ended at the token limit (max_answer_tokens)",

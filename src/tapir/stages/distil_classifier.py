@@ -40,7 +40,7 @@ def read_labelled(source: str, taxonomy: Taxonomy, *, receipt: Receipt) -> list[
     and `builtin:held_out` for the shipped pool.
     """
     kept: list[Instruction] = []
-    for row in _instructions(source):
+    for row in _instructions(source, receipt):
         receipt.rows_in += 1
         task = taxonomy.read_label(row.task or "")
         if task is None:
@@ -55,12 +55,12 @@ def read_labelled(source: str, taxonomy: Taxonomy, *, receipt: Receipt) -> list[
     return kept
 
 
-def _instructions(source: str) -> list[Instruction]:
+def _instructions(source: str, receipt: Receipt) -> list[Instruction]:
     path = Path(source)
     if path.is_dir() and (path / "manifest.json").exists():
         tables = [path / "round_0/02_classified.parquet", *sorted(path.glob("round_*/01_expanded.parquet"))]
         return [row for table in tables for row in read_rows(table, Instruction)]
-    return read_instructions(source)
+    return read_instructions(source, receipt)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,11 @@ from tapir.store.tables import read_rows
 from tapir.types import Instruction, Receipt
 
 
-def read_instructions(source: str) -> list[Instruction]:
-    """All instructions of a file, folder or hub set; `builtin` and `builtin:held_out` are the shipped pool's parts."""
+def read_instructions(source: str, receipt: Receipt) -> list[Instruction]:
+    """All instructions of a file, folder or hub set; `builtin` and `builtin:held_out` are the shipped pool's parts.
+
+    Rows of a pool that cannot be used are counted in the receipt of the stage that asked for them.
+    """
     path = Path(source)
     if path.suffix in (".jsonl", ".parquet") and path.exists():
         try:
@@ -22,4 +25,8 @@ def read_instructions(source: str) -> list[Instruction]:
             pass  # not rows of ours: read it as a pool, which has errors of its own
     name, _, part = source.partition(":")
     settings = Seeds(source=name if name == "builtin" else source, near_duplicates=False)
-    return load_pool(settings, seed=0, receipt=Receipt("seeds"), split=part or "pool").instructions
+    account = Receipt("seeds")
+    pool = load_pool(settings, seed=0, receipt=account, split=part or "pool")
+    receipt.rows_in += account.dropped.total()
+    receipt.dropped.update(account.dropped)
+    return pool.instructions

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -21,7 +22,7 @@ from tapir.curriculum.dedup import NearDuplicate, near_duplicates
 from tapir.curriculum.words import words
 from tapir.errors import DataError, MissingExtra
 from tapir.evaluation.benchmarks import benchmark_names, files_among, load_benchmark
-from tapir.store.given import ENDINGS, Row, Unreadable, numbered
+from tapir.store.given import ENDINGS, Row, Unreadable, is_utf8, mended, numbered
 from tapir.types import (
     MOST_DROPPED_CHARS,
     Dropped,
@@ -79,7 +80,8 @@ def load_pool(
                 pool.answers[instruction.id] = answer
     if not pool.instructions:
         reasons = ", ".join(f"{n} {reason}" for reason, n in receipt.dropped.items()) or "it holds no rows"
-        raise DataError(f"{settings.source}: no usable instruction in it ({reasons}); check `seeds.format`")
+        remedy = "save it as UTF-8" if receipt.dropped["not_utf8"] else "check `seeds.format`"
+        raise DataError(f"{settings.source}: no usable instruction in it ({reasons}); {remedy}")
     receipt.rows_out = len(pool.instructions)
     return pool
 
@@ -95,6 +97,9 @@ def _instructions(
         found, problem = _READERS[form](row, settings)
         if found and max(len(i.text) for i, _ in found) > settings.max_chars:
             found, problem = [], "too_long"
+        # JSON can hold half a character, which no table can.
+        if not all(_in_utf8(i, answer) for i, answer in found):
+            found, problem = [], "not_utf8"
     if problem:
         receipt.drop(problem)
         pool.problems.append((where, problem))
@@ -103,12 +108,16 @@ def _instructions(
     yield from found
 
 
+def _in_utf8(i: Instruction, answer: str | None) -> bool:
+    return all(is_utf8(text) for text in (i.text, i.system, i.task, i.check, answer, *(m.content for m in i.history)))
+
+
 def said_by(row: Row | Unreadable) -> str:
-    """The beginning of a bad row as plain text; empty where its line was not even JSON."""
+    """The beginning of a bad row as plain text; empty where nothing could be read."""
     if isinstance(row, Unreadable):
-        return ""
+        return said_by(row.row) if row.row is not None else ""
     short = {k: v[:MOST_DROPPED_CHARS] if isinstance(v, str) else v for k, v in row.items()}
-    return json.dumps(short, ensure_ascii=False, default=str)
+    return mended(json.dumps(short, ensure_ascii=False, default=str))
 
 
 def read_source(settings: Seeds, split: str = "pool") -> Iterator[Located]:
@@ -165,7 +174,9 @@ def form_of(settings: Seeds, rows: list[Located]) -> Form:
         raise DataError(f"{settings.source}: it is empty; give a file or folder with instructions in it")
     if settings.format != "auto":
         return settings.format
-    keys = {key for _, row in rows[:FORM_ROWS] if not isinstance(row, Unreadable) for key in row}
+    keys = {key for row in islice(_readable(rows), FORM_ROWS) for key in row}
+    if not keys:
+        return "columns"  # there is nothing to tell it by; what is wrong with every row is the reader's to say
     if "messages" in keys:
         return "messages"
     if "conversations" in keys:
@@ -178,6 +189,10 @@ def form_of(settings: Seeds, rows: list[Located]) -> Form:
         f"{settings.source}: cannot tell its form from the keys {', '.join(sorted(keys)) or '(none)'}; "
         "set seeds.format, and seeds.columns where columns have other names"
     )
+
+
+def _readable(rows: Iterable[Located]) -> Iterator[Row]:
+    return (row for _, row in rows if not isinstance(row, Unreadable))
 
 
 Found = tuple[list[tuple[Instruction, str | None]], str | None]

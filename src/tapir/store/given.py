@@ -1,4 +1,4 @@
-"""Files that people bring, row by row: JSON, JSONL, CSV and Parquet.
+"""Files that people bring, row by row: JSON, JSONL, CSV and Parquet, all in UTF-8.
 
 Owns how such a file is read and where each of its rows stands. What a row says is the reader's business, and so is
 whether a row that cannot be read costs itself (a pool's) or stops the reading (`every_row`).
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +21,11 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A row that is none: the reason as a receipt counts it, and what there is to say beside it."""
+    """A row that is none: the reason as a receipt counts it, what there is to say beside it, and what could be read."""
 
     reason: str
     detail: str = ""
+    row: Row | None = None
 
 
 Numbered = tuple[int, Row | Unreadable]
@@ -33,7 +35,10 @@ SAID = {
     "broken_json": "not a JSON line",
     "not_an_object": "a row is a JSON object",
     "too_many_columns": "it has more fields than the file has columns",
+    "not_utf8": "its text is not UTF-8; save the file in that encoding",
 }
+_HALF_CHARACTER = re.compile("[\ud800-\udfff]")
+"""What a byte that is not UTF-8 is read as. A pool may hold it too: JSON can escape half of a pair."""
 
 
 def numbered(path: Path) -> Iterator[Numbered]:
@@ -54,6 +59,28 @@ def whole(path: Path, rows: Iterator[Numbered]) -> Iterator[tuple[int, Row]]:
         yield number, row
 
 
+def is_utf8(value: Any) -> bool:
+    """Whether every text in this plain value can be written as UTF-8; a half character cannot."""
+    if isinstance(value, str):
+        return value.isascii() or _encodes(value)
+    if isinstance(value, dict):
+        return all(is_utf8(k) and is_utf8(v) for k, v in cast("dict[Any, Any]", value).items())
+    return not isinstance(value, list | tuple) or all(is_utf8(v) for v in cast("list[Any]", value))
+
+
+def _encodes(text: str) -> bool:
+    try:
+        text.encode()  # several times as fast as looking for halves
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def mended(text: str) -> str:
+    """The text with U+FFFD for what is not UTF-8 in it: enough to recognise it by, too little to train on."""
+    return text if text.isascii() else _HALF_CHARACTER.sub("\ufffd", text)
+
+
 def json_lines(path: Path) -> Iterator[Numbered]:
     """One JSON object a line, whatever the file's ending."""
     with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
@@ -63,43 +90,54 @@ def json_lines(path: Path) -> Iterator[Numbered]:
             try:
                 row = json.loads(line)
             except json.JSONDecodeError as error:
-                yield number, Unreadable("broken_json", error.msg)
+                yield number, Unreadable("not_utf8") if _foreign(line) else Unreadable("broken_json", error.msg)
                 continue
-            yield number, _object(row)
+            yield number, _object(row, in_utf8=is_utf8(line))
 
 
-def _object(row: Any) -> Row | Unreadable:
-    return cast("Row", row) if isinstance(row, dict) else Unreadable("not_an_object")
+def _foreign(text: str) -> bool:
+    """Whether text that cannot be read is in another encoding; of UTF-16 every other byte is zero."""
+    return "\0" in text or not is_utf8(text)
+
+
+def _object(row: Any, *, in_utf8: bool) -> Row | Unreadable:
+    if not isinstance(row, dict):
+        return Unreadable("not_an_object")
+    found = cast("Row", row)
+    return found if in_utf8 else Unreadable("not_utf8", row=found)
 
 
 def _json(path: Path) -> Iterator[Numbered]:
+    text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
     try:
-        rows = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        rows = json.loads(text)
+    except json.JSONDecodeError as error:
+        if _foreign(text):
+            raise DataError(f"{path}: {SAID['not_utf8']}") from None
         raise DataError(f"{path}: not valid JSON ({error}); for one object a line use the ending .jsonl") from None
     if isinstance(rows, dict):
         # Some files wrap their rows: one list under some key.
         lists = [v for v in cast("Row", rows).values() if isinstance(v, list)]
         rows = lists[0] if len(lists) == 1 else [rows]
+    clean = is_utf8(text)
     for number, row in enumerate(cast("list[Any]", rows), 1):
-        yield number, _object(row)
+        yield number, _object(row, in_utf8=clean or is_utf8(row))
 
 
 def _csv(path: Path) -> Iterator[Numbered]:
     with path.open(encoding="utf-8-sig", newline="", errors="surrogateescape") as file:
-        for number, row in enumerate(csv.DictReader(file), 2):
-            yield number, Unreadable("too_many_columns") if None in row else row
+        reader = csv.DictReader(file)
+        if _foreign("".join(reader.fieldnames or ())):
+            raise DataError(f"{path}:1: {SAID['not_utf8']}")
+        for number, row in enumerate(reader, 2):
+            yield number, Unreadable("too_many_columns") if None in row else _object(row, in_utf8=is_utf8(row))
 
 
 def _parquet(path: Path) -> Iterator[Numbered]:
     # Here, not above: reading text needs no Arrow, which is slow to load.
-    from tapir.store.tables import batches
+    from tapir.store.tables import parquet_rows
 
-    number = 0
-    for batch in batches(path):
-        for row in batch.to_pylist():
-            number += 1
-            yield number, row
+    return parquet_rows(path)
 
 
 _READERS = {".jsonl": json_lines, ".json": _json, ".csv": _csv, ".parquet": _parquet}

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tapir.errors import DataError
-from tapir.store.given import json_lines, whole
+from tapir.store.given import Numbered, Unreadable, is_utf8, json_lines, whole
 from tapir.types import Message
 
 Row = TypeVar("Row")
@@ -172,6 +172,8 @@ def read_rows(path: Path, row_type: type[Row], *, without: Sequence[str] = ()) -
     Columns `without` which a reader can do stay unread (of Parquet) and take their defaults: texts fill a memory.
     """
     for number, plain in read_numbered(path, without=without):
+        if path.suffix != ".parquet" and not is_utf8(plain):
+            raise DataError(f"{path}:{number}: it holds half a character (\\ud800 to \\udfff); mend or remove it")
         yield from_plain(row_type, plain, where=f"{path}:{number}")
 
 
@@ -185,24 +187,33 @@ def read_numbered(path: Path, *, without: Sequence[str] = ()) -> Iterator[tuple[
     """The same with the line of each row, for whoever finds fault with it (of Parquet: which row it is)."""
     if not path.exists():
         raise DataError(f"{path}: there is no such file")
-    if path.suffix != ".parquet":
-        yield from whole(path, json_lines(path))
-        return
+    parquet = path.suffix == ".parquet"
+    rows = parquet_rows(path, without=without, maps="strict") if parquet else json_lines(path)
+    yield from whole(path, rows)
+
+
+def parquet_rows(path: Path, *, without: Sequence[str] = (), maps: str | None = None) -> Iterator[Numbered]:
+    """A Parquet file's rows, read in parts; `maps` says what becomes of maps (Arrow's `maps_as_pydicts`)."""
     number = 0
-    for batch in batches(path, without=without):
-        for row in batch.to_pylist(maps_as_pydicts="strict"):
-            number += 1
-            yield number, row
-
-
-def batches(path: Path, *, without: Sequence[str] = ()) -> Iterator[Any]:
-    """A Parquet file in parts, so that no table lies in memory in whole."""
     try:
         with pq.ParquetFile(path) as file:
             columns = [name for name in file.schema_arrow.names if name not in without] if without else None
-            yield from file.iter_batches(batch_size=CHUNK_ROWS, columns=columns)
+            for batch in file.iter_batches(batch_size=CHUNK_ROWS, columns=columns):
+                for row in _plain_rows(batch, maps):
+                    number += 1
+                    yield number, row
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(f"{path}: not a readable Parquet file ({error})") from None
+
+
+def _plain_rows(batch: Any, maps: str | None) -> list[dict[str, Any] | Unreadable]:
+    try:
+        return batch.to_pylist(maps_as_pydicts=maps)
+    except UnicodeDecodeError:
+        if batch.num_rows == 1:
+            return [Unreadable("not_utf8")]
+        # Writers do not check that texts are UTF-8; one that is not must cost no other row.
+        return [row for n in range(batch.num_rows) for row in _plain_rows(batch.slice(n, 1), maps)]
 
 
 def read_table(path: Path) -> Any:

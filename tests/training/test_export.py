@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from gguf import GGUFReader, GGUFWriter
+from tiny import SPECIAL, build_tiny_model
 from training_rows import example, examples, settings
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
 
@@ -120,6 +122,27 @@ def test_a_gguf_carries_the_tokenizer_and_the_template(trained: Path, tmp_path: 
     text = "<|im_start|>user\nWhat is the sum of 12 and 3?<|im_end|>\n"
     assert read.encode(text, add_special_tokens=False) == own.encode(text, add_special_tokens=False)
     assert read.chat_template == own.chat_template
+
+
+def test_a_gguf_stops_where_the_student_learnt_to_though_its_text_ends_in_another_token(tmp_path: Path):
+    base = build_tiny_model(tmp_path / "base", chat_template=None)
+    settings_of_tokenizer = base / "tokenizer_config.json"
+    settings_of_tokenizer.write_text(settings_of_tokenizer.read_text().replace("<|im_end|>", "<|endoftext|>"))
+    train_round(base, examples(8), tmp_path / "student", settings(epochs=10), seed=1, template="chatml")
+    export_gguf(tmp_path / "student", tmp_path / "student.gguf", kind="f32")
+    found = verify(tmp_path / "student", tmp_path / "student.gguf", PROMPTS, max_tokens=48)
+    assert (found.same, found.differing) == (5, ())
+    ends = {name: GGUFReader(tmp_path / "student.gguf").fields[f"tokenizer.ggml.{name}_token_id"].contents()
+            for name in ("eos", "eot")}  # fmt: skip
+    assert ends == {"eos": SPECIAL.index("<|endoftext|>"), "eot": SPECIAL.index("<|im_end|>")}
+
+
+def test_verifying_finds_a_gguf_that_does_not_stop(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with monkeypatch.context() as forgetful:
+        for name in ("eos", "eot"):
+            forgetful.setattr(GGUFWriter, f"add_{name}_token_id", lambda *_: None)
+        export_gguf(trained, tmp_path / "student.gguf", kind="f32")
+    assert verify(trained, tmp_path / "student.gguf", PROMPTS, max_tokens=48).same == 0
 
 
 def test_a_gguf_qwen2_has_the_logits_of_the_student(trained: Path, tmp_path: Path):

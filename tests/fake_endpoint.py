@@ -60,7 +60,7 @@ def caller(url: str, ledger: Ledger | Path, *, environ: dict[str, str] | None = 
     settings_model = model(url, **settings)
     backend = HttpBackend(settings_model, environ=environ or {})
     kept = ledger if isinstance(ledger, Ledger) else Ledger(ledger)
-    return Caller(backend, kept, limits=settings_model.limits, **own)
+    return Caller(backend, kept, limits=settings_model.limits, extra_body=settings_model.extra_body, **own)
 
 
 def ask(text: str, **sampling: Any) -> Request:

@@ -60,6 +60,7 @@ SERVED = {"kind": "openai", "model": "m", "base_urls": ["http://localhost:1/v1",
         ({**SERVED, "weights": "w"}, "train", "set student_0: as_is, or take kind: local"),
         ({"kind": "local", "model": "m", "weights": "w"}, "as_is", r"name them in models\.student\.model"),
         ({"kind": "scripted", "weights": "w"}, "as_is", r"name them in models\.student\.model"),
+        ({"kind": "local", "model": "m", "identity": "x"}, "as_is", "one name for every student that the run trains"),
     ],
 )
 def test_endpoints_can_serve_no_student_that_the_run_makes(student: dict[str, object], student_0: str, words: str):

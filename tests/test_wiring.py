@@ -114,6 +114,16 @@ def test_a_runs_identity_stays_when_it_goes_on(tmp_path: Path):
         assert session.run_id != seen[0]
 
 
+def test_other_fields_of_the_body_are_other_calls(tmp_path: Path):
+    fake, recipe = server(), prepare(tmp_path / "files")
+    with serving(fake) as url:
+        for fields, asked in (({}, INSTRUCTIONS), ({"top_k": 5}, INSTRUCTIONS), ({"top_k": 5}, 0)):
+            sets = [endpoint(url, extra_body=fields), f"ledger.path={tmp_path / 'ledger.sqlite'}"]
+            before = fake.counts["requests"]
+            run(load_recipe(recipe, sets), tmp_path / f"run-{len(fields)}", until="classified")
+            assert fake.counts["requests"] - before == asked
+
+
 def test_another_recipe_does_not_replace_what_a_run_has(tmp_path: Path):
     recipe, ledger = prepare(tmp_path / "files"), f"ledger.path={tmp_path / 'ledger.sqlite'}"
     there = run(load_recipe(recipe, [ledger]), tmp_path / "run", until="seeds")

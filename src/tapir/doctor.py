@@ -130,7 +130,7 @@ def _ask(model: Model) -> str:
 
     # A ledger of its own: a stored reply would say nothing about the endpoint of today.
     with tempfile.TemporaryDirectory() as folder, Ledger(Path(folder) / "doctor.sqlite") as ledger:
-        caller = Caller(HttpBackend(model), ledger, limits=model.limits)
+        caller = Caller(HttpBackend(model), ledger, limits=model.limits, extra_body=model.extra_body)
         request = Request((Message("user", "Reply with the word ready."),), Sampling(max_tokens=8), row="doctor")
         reply = caller.one(request, stage="doctor")
     return f"answers ({reply.finish_reason})"

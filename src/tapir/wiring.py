@@ -190,6 +190,7 @@ class Session:
                 keys_used=self._used,
                 expects=self.progress.expect,
                 throttle=self._throttles.setdefault(endpoint_of(model), Throttle(model.limits)),
+                extra_body=model.extra_body,
             )
         return self._callers[key]
 

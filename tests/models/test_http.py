@@ -224,10 +224,11 @@ def test_the_body_follows_the_recipe(ledger):
         "drop_params": ("temperature",),
         "headers_env": {"X-Team": "TEAM"},
         "environ": {"TEAM": "blue"},
+        "extra_body": {"top_k": 5},
     }
     with answering(keep) as url:
         one = caller(url, ledger, **settings)
-        reply = one.one(ask("hi", extra='{"top_k":5}', stop=("END",), top_p=0.5), stage="answer")
+        reply = one.one(ask("hi", stop=("END",), top_p=0.5), stage="answer")
     body, headers = bodies[0]
     assert body == {
         "model": "fake",

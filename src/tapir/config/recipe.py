@@ -95,10 +95,10 @@ class Recipe(Part):
         if self.expand.check_difficulty and self.difficulty.kind != "mfd":
             raise ValueError("expand.check_difficulty compares with the judge's δ: it needs difficulty.kind mfd")
         self._one_set_of_limits()
-        self._served_before_the_run()
+        self._students_are_known_apart()
         return self
 
-    def _served_before_the_run(self) -> None:
+    def _students_are_known_apart(self) -> None:
         """Endpoints serve weights that exist; those of a trained student are made by the run, and answer here."""
         student = self.models.resolved("student")
         if stray := [role for role in ROLES if role != "student" and getattr(self.models, role).weights]:
@@ -112,6 +112,11 @@ class Recipe(Part):
             raise ValueError(
                 "models.student is served, and a student_0 that the run trains would not be: set student_0: as_is, or "
                 "take kind: local"
+            )
+        if student.kind == "local" and student.identity:
+            raise ValueError(
+                "models.student.identity would be one name for every student that the run trains; leave it out: local "
+                "weights are known by their hash"
             )
         if student.kind != "openai" and student.weights:
             raise ValueError(

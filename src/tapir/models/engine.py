@@ -10,9 +10,10 @@ from __future__ import annotations
 import queue
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
 from itertools import islice
+from typing import Any
 
 from tapir import config
 from tapir.errors import BudgetReached, ReplayMiss
@@ -33,6 +34,7 @@ from tapir.models.calls import (
 from tapir.models.ledger import Entry, Ledger
 from tapir.models.limits import Breaker, Throttle
 from tapir.models.sender import Call, Desk, Sender
+from tapir.types import canonical_json
 
 LOOKUP_ROWS = 256
 """Rows looked up together."""
@@ -95,6 +97,7 @@ class Caller:
         keys_used: KeysUsed | None = None,
         expects: Callable[[int], None] | None = None,
         throttle: Throttle | None = None,
+        extra_body: Mapping[str, Any] | None = None,
     ) -> None:
         limits = limits or config.Limits()
         self.ledger = ledger
@@ -108,6 +111,8 @@ class Caller:
         self._observers = tuple(observers)
         self._keys_used = keys_used
         self._expects = expects
+        self._extra = canonical_json(dict(extra_body)) if extra_body else ""
+        """Further body fields of every request, whichever stage makes it."""
         self.remote: RemoteBackend | None = None
         self.batch_backend: BatchBackend | None = None
         if isinstance(backend, RemoteBackend | WorksElsewhere):
@@ -253,6 +258,8 @@ class Caller:
         return replace(reply, cost_usd=actual.usd), actual
 
     def place(self, request: Request) -> Place:
+        if self._extra:
+            request = replace(request, sampling=replace(request.sampling, extra=self._extra))
         return Place(request, request.address(self.identity))
 
 

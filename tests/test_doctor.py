@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from fake_endpoint import fake, serving
 from whole_run import prepare
@@ -59,6 +60,21 @@ def test_a_config_that_ray_cannot_train_by_is_a_problem(tmp_path: Path):
     assert "neither a file nor one of fsdp" in findings(
         tmp_path, train=train | {"accelerate_config": "fsdq"}, executor="ray"
     )[0].remedy  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("train", "remedy"),
+    [
+        ({"attention": "flash_attention_2"}, "pip install flash-attn"),
+        ({"method": "qlora"}, "take lora on this machine"),
+        ({"report_to": ["ledgerboard"]}, "no tracker that transformers knows"),
+        ({"launcher": "accelerate", "accelerate_config": "deepspeed"}, "pip install deepspeed"),
+        ({"method": "lora", "lora": {"target": ["foo"]}}, "take all-linear, or among"),
+    ],
+)
+def test_what_a_training_lacks_is_found_before_it(train: dict[str, Any], remedy: str, tmp_path: Path):
+    found = examine(load_recipe(prepare(tmp_path, train={"max_tokens": 256, **train})))
+    assert [remedy in f.remedy for f in found if not f.ok] == [True]
 
 
 def test_an_accelerate_config_is_started_dry(tmp_path: Path):

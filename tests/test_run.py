@@ -6,9 +6,14 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from whole_run import finish, kill_inside, prepare, start, tables
+
+from tapir import pipeline
+from tapir.errors import TapirError
+from tapir.wiring import load_recipe
 
 PLACES = (
     "round_0/01_seeds", "round_0/02_classified", "round_0/03_teacher_answers", "round_0/04_student_0",
@@ -84,6 +89,19 @@ def test_a_second_writer_is_refused_with_the_firsts_pid(whole: Path, tmp_path: P
     first.kill()
     first.communicate()
     assert f"process {first.pid} is already writing this run" in output
+
+
+@pytest.mark.parametrize("train", [{"attention": "flash_attention_2"}, {"method": "lora", "lora": {"target": "foo"}}])
+def test_a_training_that_cannot_be_had_here_is_refused_before_the_teacher_is_asked(
+    train: dict[str, Any], tmp_path: Path
+):
+    recipe = load_recipe(prepare(tmp_path, train=train), [f"ledger.path={tmp_path / 'calls.sqlite'}"])
+    with pytest.raises(TapirError, match=r"train\.(attention|lora\.target)"):
+        pipeline.run(recipe, tmp_path / "run")
+    assert not list((tmp_path / "run").glob("round_*/*.receipt.json"))
+    # Up to there another machine may be the one that trains.
+    done = pipeline.run(recipe, tmp_path / "run", until="classified")
+    assert list(done.receipts()) == ["round_0/01_seeds", "round_0/02_classified"]
 
 
 def test_import_tapir_loads_neither_torch_nor_pandas():

@@ -19,6 +19,7 @@ from tapir.models.ledger import Ledger
 from tapir.stages.seeds import load_evaluation, load_pool
 from tapir.training.folder import Allowed
 from tapir.training.launch import dry_start
+from tapir.training.needs import check_machine
 from tapir.training.preflight import Preview
 from tapir.types import Example, Message, Receipt
 
@@ -40,7 +41,7 @@ class Finding:
 
 def examine(recipe: Recipe) -> list[Finding]:
     """Every check; one that fails does not hide the next."""
-    checks = (_extras, _disk, _pool, _held_out, _benchmarks, _models, _training)
+    checks = (_extras, _disk, _pool, _held_out, _benchmarks, _models, _machine, _training)
     return [finding for check in checks for finding in check(recipe)]
 
 
@@ -147,6 +148,20 @@ def _local(model: Model) -> str:
     from tapir.models.resolve import resolve
 
     return str(resolve(model))
+
+
+def _machine(recipe: Recipe) -> Iterator[Finding]:
+    """Packages and hardware that the recipe's training names. Ray's workers are machines of their own."""
+    if recipe.train.launcher == "ray" or importlib.util.find_spec("transformers") is None:
+        return
+    settings = recipe.train
+    trackers = "".join(f", {name}" for name in settings.report_to)
+
+    def look() -> str:
+        check_machine(settings)
+        return ""
+
+    yield _tried(f"training by {settings.method}, attention {settings.attention}{trackers}", look)
 
 
 def _training(recipe: Recipe) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -210,6 +211,11 @@ def test_a_disk_that_fills_up_at_the_very_end_leaves_the_last_whole_checkpoint(
             train_round(student, examples(12), tmp_path / "out", given, seed=1)
     assert not (tmp_path / "out").exists()
     # All steps are done by then: what is left is to save.
+    log = tmp_path / ".out.training" / LOG_NAME
+    log.rename(tmp_path / "log")
+    with pytest.raises(DataError, match=r"lacks the steps before the last checkpoint; delete \.out\.training"):
+        train_round(student, examples(12), tmp_path / "out", given, seed=1)
+    (tmp_path / "log").rename(log)
     result = train_round(student, examples(12), tmp_path / "out", given, seed=1)
     assert (result.resumed_at, result.final_loss) == (3, read_log(tmp_path / "out" / LOG_NAME)[-1].loss)
 
@@ -373,6 +379,50 @@ def test_trackers_that_are_unknown_or_not_installed_are_refused_before_training(
         train_round(student, examples(4), tmp_path / "out", settings(report_to=["ledgerboard"]), seed=1)
     with pytest.raises(MissingExtra, match="pip install neptune"):
         train_round(student, examples(4), tmp_path / "out", settings(report_to=["neptune"]), seed=1)
+
+
+def test_what_this_machine_lacks_is_told_by_its_name(student: Path, tmp_path: Path):
+    lacking = {
+        "flash_attention_2 needs an NVIDIA GPU and its package": {"attention": "flash_attention_2"},
+        "qlora needs an NVIDIA GPU and bitsandbytes": {"method": "qlora"},
+    }
+    for said, changes in lacking.items():
+        with pytest.raises(MissingExtra, match=said):
+            train_round(student, examples(4), tmp_path / "out", settings(**changes), seed=1)
+
+
+@pytest.mark.parametrize("target", [["foo"], "foo", ["mlp"], "("])
+def test_adapters_that_the_student_has_no_place_for_are_refused_with_the_places_it_has(
+    target: Any, student: Path, tmp_path: Path
+):
+    given = settings(method="lora", lora={"target": target})
+    with pytest.raises(
+        RecipeError, match=r"train\.lora\.target: .* takes adapters; take all-linear, or among down_proj, .*q_proj"
+    ):
+        train_round(student, examples(4), tmp_path / "out", given, seed=1)
+    found = settings(method="lora", lora={"target": ["q_proj"]})
+    assert train_round(student, examples(4), tmp_path / "out", found, seed=1).steps == 1
+
+
+def test_weights_that_were_cut_off_are_told_by_their_folder(student: Path, tmp_path: Path):
+    cut = tmp_path / "cut"
+    shutil.copytree(student, cut)
+    whole = (student / "model.safetensors").read_bytes()
+    (cut / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ModelError, match=r"cut: its weights cannot be loaded .*or get its files again"):
+        train_round(cut, examples(4), tmp_path / "out", settings(), seed=1)
+
+
+def test_epochs_that_come_to_no_step_are_refused(student: Path, tmp_path: Path):
+    with pytest.raises(RecipeError, match=r"0\.1 epochs of 4 examples come to no step; raise train\.epochs"):
+        train_round(student, examples(4), tmp_path / "out", settings(epochs=0.1), seed=1)
+
+
+def test_examples_that_cannot_be_trained_on_are_dropped_and_counted_not_looked_at(student: Path, tmp_path: Path):
+    asked = replace(example(1), messages=example(1).messages[:1])
+    unasked = replace(example(2), messages=example(2).messages[1:])
+    result = train_round(student, [asked, unasked, *examples(4)], tmp_path / "out", settings(), seed=1)
+    assert (result.dropped, result.examples) == ({"no_answer": 1, "no_user_turn": 1}, 4)
 
 
 def test_a_tracker_gets_the_loss_of_each_part_and_keeps_its_files_beside_the_student(student: Path, tmp_path: Path):

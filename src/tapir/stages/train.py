@@ -11,6 +11,7 @@ from tapir.errors import DataError
 from tapir.store.rundir import write_json
 from tapir.training import launch
 from tapir.training.folder import Allowed
+from tapir.training.needs import check_adapters, check_machine, names_modules
 from tapir.training.resident import Resident
 from tapir.training.result import StepLog
 from tapir.types import Answer, Example, Instruction, Message, Receipt
@@ -40,6 +41,14 @@ def easy_examples(instructions: Iterable[Instruction], answers: Mapping[str, Ans
         for i in instructions
         if i.id in answers
     ]
+
+
+def check_needs(settings: Train, student: Model, start: Callable[[], Path]) -> None:
+    """Refuse what this machine or student cannot do. `start`, the student's folder, may have to be fetched."""
+    if settings.launcher != "ray":
+        check_machine(settings)
+    if names_modules(settings):
+        check_adapters(start(), settings, _allowed(student))
 
 
 def train(
@@ -73,7 +82,7 @@ def train(
         settings,
         seed=seed,
         template=student.chat_template,
-        allowed=Allowed(remote_code=student.trust_remote_code, pickle=student.allow_pickle),
+        allowed=_allowed(student),
         progress=trained,
         show=show,
         log_path=folder.with_name(f"{folder.name}.log.jsonl"),
@@ -93,6 +102,10 @@ def train(
         "hard_share_of_rows": result.hard_rows,
         "hard_share_of_weight": result.hard_weight,
     }
+
+
+def _allowed(student: Model) -> Allowed:
+    return Allowed(remote_code=student.trust_remote_code, pickle=student.allow_pickle)
 
 
 def _epochs_for(tokens: int, start: Path, examples: list[Example], settings: Train, template: str | None) -> float:

@@ -41,6 +41,9 @@ def gather_seeds(session: Session) -> Step:
     recipe = session.recipe
 
     def work(step: Step, receipt: Receipt) -> None:
+        if session.until is None:
+            # Everything lies ahead, the teacher's bill too. Whoever stops in between may go on on another machine.
+            training.check_needs(recipe.train, session.model("student"), session.student_weights)
         with step.appending(Dropped, DROPPED) as dropped:
             pool = seeding.load_pool(recipe.seeds, seed=recipe.seed, receipt=receipt, dropped=dropped)
             kept = pool.instructions

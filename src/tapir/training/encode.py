@@ -95,6 +95,13 @@ def encode(example: Example, chat: ChatFormat) -> Encoded:
     )
 
 
+def unfit(example: Example) -> str | None:
+    """Why a conversation cannot be trained on, whatever its length; None if it can."""
+    if not example.messages or example.messages[-1].role != "assistant":
+        return "no_answer"
+    return None if example.messages[:-1] else "no_user_turn"
+
+
 def encode_all(
     examples: Iterable[Example], chat: ChatFormat, *, max_tokens: int, too_long: Literal["drop", "cut"]
 ) -> EncodedSet:
@@ -102,8 +109,8 @@ def encode_all(
     result = EncodedSet()
     for example in examples:
         result.seen += 1
-        if not example.messages or example.messages[-1].role != "assistant":
-            result.dropped["no_answer"] += 1
+        if reason := unfit(example):
+            result.dropped[reason] += 1
             continue
         row = encode(example, chat)
         if len(row) > max_tokens:

@@ -7,7 +7,6 @@ folder; their log is followed here, and their errors are raised here.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shutil
@@ -22,8 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 from tapir import errors
 from tapir.config import RaySettings, Train
-from tapir.errors import MissingExtra, ModelError, RecipeError, TapirError
+from tapir.errors import ModelError, RecipeError, TapirError
 from tapir.training.folder import NOTHING, Allowed
+from tapir.training.needs import check_machine
 from tapir.training.result import Progress, TrainResult, read_log, read_result
 from tapir.types import Example, Message
 
@@ -71,6 +71,8 @@ def train(
             log_path=log_path,
             resident=resident,
         )
+    if settings.launcher == "accelerate":
+        check_machine(settings)
     log = log_path or out_folder.with_name(f".{out_folder.name}.log.jsonl")
     job = Job(student_folder, out_folder, log, settings, seed, template, allowed)
     folder = out_folder.with_name(f".{out_folder.name}.job")
@@ -159,8 +161,6 @@ def command(settings: Train, job: Path, processes: int | None = None) -> list[st
     config = config_file(settings)
     gpus = _gpus()
     if config is not None:
-        if settings.accelerate_config == "deepspeed" and importlib.util.find_spec("deepspeed") is None:
-            raise MissingExtra("train.accelerate_config: deepspeed needs its package: pip install deepspeed")
         count = ["--num_processes", str(processes)] if processes else []
         return [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config), *count, *target]
     if not gpus:

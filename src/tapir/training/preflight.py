@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from tapir.errors import ModelError
-from tapir.training.encode import UNTRAINED, Encoded, EncodedSet
+from tapir.training.encode import UNTRAINED, Encoded, EncodedSet, unfit
 from tapir.types import Example, Message
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def preflight(
     check_trained(encoded.rows)
     check_end_of_turn(encoded.rows, chat)
     check_specials(encoded.rows, chat.tokenizer.bos_token_id, chat.end_of_turn_id)
-    for example in examples[:_SAMPLE]:
+    for example in islice((e for e in examples if not unfit(e)), _SAMPLE):
         check_prompt(example.messages[:-1], chat)
     if stop_ids is not None:
         check_stop(stop_ids, chat.end_of_turn_id)

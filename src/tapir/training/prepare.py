@@ -1,4 +1,4 @@
-"""Everything about a round that its tokenizer decides: examples encoded, and looked at before a model is loaded.
+"""Everything about a round that is decided before a model is loaded: adapters placed, examples encoded and looked at.
 
 `tapir doctor` and every training go through here, so that what the one finds sound the other does too.
 """
@@ -13,6 +13,7 @@ from tapir.models.chat_template import ChatFormat, load_tokenizer
 from tapir.training.collate import Collator, Groups
 from tapir.training.encode import EncodedSet, encode_all
 from tapir.training.folder import NOTHING, Allowed, check_folder, stop_ids
+from tapir.training.needs import check_adapters
 from tapir.training.preflight import Preview, preflight
 from tapir.types import Example
 
@@ -30,6 +31,7 @@ def prepare(
 ) -> tuple[ChatFormat, EncodedSet, Preview]:
     """The chat format, the encoded examples and one of them to show; refuses what would train wrongly."""
     check_folder(student, allowed)
+    check_adapters(student, settings, allowed)
     chat = ChatFormat(load_tokenizer(student), template)
     encoded = encode_all(examples, chat, max_tokens=settings.max_tokens, too_long=settings.too_long)
     first = {"rows": list(range(min(len(encoded.rows), _FIRST)))}

@@ -19,24 +19,24 @@ import torch
 from accelerate import PartialState
 from datasets import Dataset, Features, Value
 from datasets import Sequence as Column
-from peft import LoraConfig
 from transformers import PrinterCallback
 from transformers.utils import logging as hf_logging
 from trl.trainer.sft_config import SFTConfig
 
 from tapir.config import Train
-from tapir.errors import DataError, ModelError
+from tapir.errors import DataError, ModelError, RecipeError
 from tapir.models.chat_template import ChatFormat
 from tapir.training import checkpoints, weights
 from tapir.training.attention import attend_by_segment
 from tapir.training.borders import BorderCheck
 from tapir.training.encode import EncodedSet
 from tapir.training.folder import NOTHING, Allowed, fingerprint
+from tapir.training.needs import check_machine, lora_config
 from tapir.training.pack import Plan, plan_round
 from tapir.training.prepare import collator, prepare
 from tapir.training.resident import Resident
 from tapir.training.result import Progress, TrainResult, read_log, write_log
-from tapir.training.trackers import beside, check_trackers, run_name
+from tapir.training.trackers import beside, run_name
 from tapir.training.trainer import LogWriter, MixTrainer
 from tapir.types import Example, canonical_json
 
@@ -91,7 +91,7 @@ def train_round(
     """
     if out_folder.exists():
         raise DataError(f"{out_folder} exists already; delete it to train this student again")
-    check_trackers(settings.report_to)
+    check_machine(settings)
     prepared = _prepare(student_folder, examples, settings, seed=seed, template=template, allowed=allowed, show=show)
     state = _processes()
     work = out_folder.with_name(f".{out_folder.name}.training")
@@ -140,6 +140,11 @@ def _prepare(
         packed_tokens=settings.max_tokens if settings.packing else None,
         processes=_processes().num_processes,
     )
+    if not plan.steps:
+        raise RecipeError(
+            f"{settings.epochs:g} epochs of {len(encoded.rows)} examples come to no step; raise train.epochs (or "
+            "curriculum.tokens), or give the round more examples"
+        )
     return Round(student, settings, seed, chat, encoded, plan, allowed)
 
 
@@ -166,7 +171,7 @@ def _trainer(prepared: Round, work: Path, resident: Resident | None, name: str) 
             data_collator=collate,
             train_dataset=Dataset.from_dict(data, features=Features({"rows": Column(Value("int64"))})),
             processing_class=prepared.chat.tokenizer,
-            peft_config=None if settings.method == "full" else _lora(settings),
+            peft_config=None if settings.method == "full" else lora_config(settings.lora),
         )
     trainer.remove_callback(PrinterCallback)
     if settings.packing:
@@ -177,17 +182,6 @@ def _trainer(prepared: Round, work: Path, resident: Resident | None, name: str) 
             "please report this as a bug, with the accelerate config"
         )
     return trainer
-
-
-def _lora(settings: Train) -> LoraConfig:
-    lora = settings.lora
-    return LoraConfig(
-        r=lora.r,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=lora.target if isinstance(lora.target, str) else list(lora.target),
-        task_type="CAUSAL_LM",
-    )
 
 
 def _arguments(prepared: Round, work: Path, name: str) -> SFTConfig:
@@ -266,7 +260,10 @@ def _result(prepared: Round, writer: LogWriter, out_folder: Path, adapters: str 
     encoded, plan = prepared.encoded, prepared.plan
     share = encoded.hard_share()
     if writer.last is None:
-        raise DataError(f"{out_folder}: no step was trained; raise train.epochs or give the round more examples")
+        raise DataError(
+            f"{writer.path}: it lacks the steps before the last checkpoint; delete .{out_folder.name}.training beside "
+            f"{out_folder} to train this student from its start"
+        )
     return TrainResult(
         folder=out_folder,
         steps=plan.steps,

@@ -15,10 +15,11 @@ from typing import Any
 
 import torch
 from peft import PeftModel
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 
 from tapir.config import Train
-from tapir.errors import MissingExtra, ModelError
+from tapir.errors import ModelError
 from tapir.models.chat_template import ChatFormat
 from tapir.training.attention import SEGMENTED
 from tapir.training.folder import NOTHING, Allowed
@@ -58,8 +59,6 @@ def load(folder: Path, settings: Train, allowed: Allowed = NOTHING) -> PreTraine
     """
     quantised: Any = None
     if settings.method == "qlora":
-        if not torch.cuda.is_available() or importlib.util.find_spec("bitsandbytes") is None:
-            raise MissingExtra("train.method: qlora needs an NVIDIA GPU and bitsandbytes; take lora on this machine")
         quantised = BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
@@ -85,8 +84,10 @@ def _read(
             trust_remote_code=allowed.remote_code,
             local_files_only=True,
         )
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{folder}: its weights cannot be loaded ({error}); check config.json") from error
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
+        raise ModelError(
+            f"{folder}: its weights cannot be loaded ({error}); check config.json, or get its files again"
+        ) from error
 
 
 def set_stop(model: PreTrainedModel, chat: ChatFormat) -> None:

@@ -17,6 +17,8 @@
 set -euo pipefail
 : "${RECIPE:?give RECIPE=recipe.yaml}" "${OUT:?give OUT=a folder on a shared disk}"
 export RAY_USAGE_STATS_ENABLED=0 TOKENIZERS_PARALLELISM=false
+# Where models are fetched to, before the job (`tapir models pull`) or by it: every node must see it.
+export TAPIR_HOME="${TAPIR_HOME:-$(dirname "$OUT")/tapir}" HF_HOME="${HF_HOME:-$(dirname "$OUT")/huggingface}"
 
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 head=${nodes[0]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -93,6 +94,35 @@ def test_the_ledger_lies_where_a_new_head_finds_it():
     mounts = JOB["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["containers"][0]["volumeMounts"]
     path = next(word for word in commands()[0] if word.startswith("ledger.path=")).partition("=")[2]
     assert any(path.startswith(f"{mount['mountPath']}/") for mount in mounts)
+
+
+def test_what_the_driver_fetches_lies_where_every_node_reads_it():
+    cluster = JOB["spec"]["rayClusterSpec"]
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        container = group["template"]["spec"]["containers"][0]
+        places = {e["name"]: e["value"] for e in container["env"]}
+        shared = next(mount["mountPath"] for mount in container["volumeMounts"] if mount["name"] == "shared")
+        # Catalogue names go to the one, hub ids to the other.
+        assert {places["TAPIR_HOME"], places["HF_HOME"]} == {f"{shared}/tapir", f"{shared}/huggingface"}
+
+
+def test_the_script_keeps_fetched_models_beside_the_run_unless_told_otherwise():
+    before = SCRIPT.partition("srun")[0]
+    lines = "\n".join(line for line in before.splitlines() if line.startswith("export"))
+    told = f'{lines}\necho "$TAPIR_HOME $HF_HOME"'
+    plain = {name: value for name, value in os.environ.items() if name not in ("TAPIR_HOME", "HF_HOME")}
+    for extra, expected in [
+        ({}, "/scratch/runs/tapir /scratch/runs/huggingface"),
+        ({"TAPIR_HOME": "/a", "HF_HOME": "/b"}, "/a /b"),
+    ]:
+        done = subprocess.run(
+            ["bash", "-euc", told],
+            env={**plain, "OUT": "/scratch/runs/million", **extra},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout.strip() == expected
 
 
 def test_the_script_is_sound_bash():

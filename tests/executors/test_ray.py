@@ -83,12 +83,21 @@ def test_two_ray_workers_train_what_two_processes_train(
 
 def test_an_error_on_a_worker_is_the_same_error_here(joined: RaySettings, tmp_path: Path) -> None:
     from tapir.errors import ModelError
-    from tapir.executors.cluster import weights_here
+    from tapir.executors.cluster import here
     from tapir.executors.generation import RayBatches
 
-    nowhere = RayBatches(functools.partial(weights_here, tmp_path / "nowhere"), joined, identity="x", batch_size=4)  # type: ignore[arg-type]
+    nowhere = RayBatches(functools.partial(here, tmp_path / "nowhere"), joined, identity="x", batch_size=4)  # type: ignore[arg-type]
     with pytest.raises(ModelError, match="a disk that all nodes share"):
         nowhere.generate(list(_requests(2)))
+
+
+def test_weights_that_a_node_lacks_are_named_before_an_engine_starts(joined: RaySettings, tmp_path: Path) -> None:
+    from tapir.errors import ModelError
+    from tapir.executors.cluster import connect, failures_told, require_everywhere
+
+    require_everywhere(connect(joined), tmp_path, joined)
+    with pytest.raises(ModelError, match=r"nowhere is not on the node .* \(TAPIR_HOME, HF_HOME\)"), failures_told():
+        require_everywhere(connect(joined), tmp_path / "nowhere", joined)
 
 
 def test_a_pool_is_labelled_and_encoded_as_in_one_process(

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from tapir.config import RaySettings, Train
-from tapir.errors import RecipeError
+from tapir.errors import ModelError, RecipeError
 from tapir.executors import training
+from tapir.training.launch import child_error
 
 GPUS = RaySettings(gpus=1, training_workers=64)
 RAYS = {"RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "64", "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "20001",
@@ -35,7 +36,7 @@ def _told(name: str | None, ray: RaySettings = GPUS) -> dict[str, str]:
 
 def _work(told: dict[str, str], folder: Path, *, gpus: bool = True) -> None:
     os.environ.update(RAYS)
-    training._work({"folder": str(folder), "gpus": gpus, "environment": told})
+    training._work({"folder": str(folder), "student": str(folder), "gpus": gpus, "environment": told})
 
 
 def test_workers_shard_as_the_recipes_accelerate_config_says(worker: dict[str, str], tmp_path: Path):
@@ -69,6 +70,17 @@ def test_without_a_config_workers_are_told_nothing(worker: dict[str, str], tmp_p
     _work({}, tmp_path, gpus=False)
     assert worker["ACCELERATE_USE_CPU"] == "true"
     assert "ACCELERATE_USE_FSDP" not in worker
+
+
+def test_a_student_that_a_node_lacks_is_the_error_of_the_training(tmp_path: Path):
+    with pytest.raises(ModelError, match="no-such-disk is not on the node"):
+        training._work({"folder": str(tmp_path), "student": "/no-such-disk", "gpus": True, "environment": {}})
+    assert "/no-such-disk is not on the node" in str(child_error(tmp_path, 1))
+
+
+def test_a_job_that_a_node_lacks_says_where_to_put_the_run():
+    with pytest.raises(ModelError, match=r"no-such-disk/.job is not on the node .*; put the run \(--out\) and"):
+        training._work({"folder": "/no-such-disk/.job", "student": "/", "gpus": True, "environment": {}})
 
 
 def test_whole_weights_can_be_gathered_from_their_shards():

@@ -156,11 +156,21 @@ def _wanted(settings: RaySettings) -> str:
     return f"ray.gpus {settings.gpus:g} and ray.cpus {settings.cpus:g} each; lower them or add nodes"
 
 
-def weights_here(folder: Path) -> Path:
-    """The student's folder as this node sees it."""
+def here(folder: Path) -> Path:
+    """A folder of weights, or of a training's job, as this node sees it."""
     if not folder.exists():
         raise ModelError(
-            f"{folder}: these weights are not on the node {os.uname().nodename}; put the run and the pulled models on "
-            "a disk that all nodes share"
+            f"{folder} is not on the node {os.uname().nodename}; put the run (--out) and the models (TAPIR_HOME, "
+            "HF_HOME) on a disk that all nodes share"
         )
     return folder
+
+
+def require_everywhere(ray: Any, folder: Path, settings: RaySettings) -> None:
+    """Look for the folder on every node that may hold an engine, for engines that do not look themselves."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    look = ray.remote(num_cpus=0)(here)
+    nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"] and _on_one(node["Resources"], settings)]
+    places = [NodeAffinitySchedulingStrategy(node, soft=False) for node in nodes]
+    ray.get([look.options(scheduling_strategy=place).remote(folder) for place in places])

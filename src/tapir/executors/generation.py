@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from tapir.config import Model, RaySettings
 from tapir.errors import TapirError
-from tapir.executors.cluster import actors, connect, failures_told, weights_here
+from tapir.executors.cluster import actors, connect, failures_told, here
 from tapir.executors.vllm import RayVllm
 from tapir.models.calls import BatchBackend, Reply, Request, SpreadBackend
 from tapir.models.students import chosen_engine, converted, identity_of, open_local
@@ -148,4 +148,4 @@ def open_on_ray(model: Model, folder: Path, settings: RaySettings) -> SpreadBack
 
 
 def _open(model: Model, folder: Path) -> BatchBackend:
-    return open_local(model, weights_here(folder))
+    return open_local(model, here(folder))

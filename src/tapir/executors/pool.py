@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from tapir.config import RaySettings
 from tapir.curriculum.dedup import Alike, AlikeFinder, NearDuplicate, first_of_alike, near_duplicates
-from tapir.executors.cluster import connect, failures_told, weights_here
+from tapir.executors.cluster import connect, failures_told, here
 from tapir.executors.generation import Worker, spread
 from tapir.models import classifier as classifying
 from tapir.models import embedding
@@ -57,7 +57,7 @@ class _Classifying(Worker):
 
     def done(self, work: list[Instruction]) -> list[Guess]:
         if self._classifier is None:
-            self._classifier = classifying.open_classifier(weights_here(self._folder), workers=self._threads)
+            self._classifier = classifying.open_classifier(here(self._folder), workers=self._threads)
         return list(self._classifier.guesses(work))
 
 
@@ -82,7 +82,7 @@ class _Encoding(Worker):
         self._encoder: Encoder | None = None
 
     def done(self, work: list[str]) -> NDArray[np.float32]:
-        self._encoder = self._encoder or Encoder(weights_here(self._folder))
+        self._encoder = self._encoder or Encoder(here(self._folder))
         return self._encoder.vectors(work)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tapir.config import Model, RaySettings
-from tapir.executors.cluster import weights_here
+from tapir.executors.cluster import here
 from tapir.executors.generation import Worker, spread
 from tapir.models.local_hf import Pair, Scorer, scoring_batches
 
@@ -28,5 +28,5 @@ class _Scoring(Worker):
         self._scorer: Scorer | None = None
 
     def done(self, work: list[Pair]) -> list[float]:
-        self._scorer = self._scorer or Scorer(weights_here(self._folder), self._model)
+        self._scorer = self._scorer or Scorer(here(self._folder), self._model)
         return self._scorer.score(work)

@@ -17,8 +17,8 @@ from typing import Any
 
 from tapir.config import RaySettings, Train
 from tapir.errors import ModelError, RecipeError
-from tapir.executors.cluster import connect, first_cause, require_workers
-from tapir.training.launch import Job, child_error, follow, launchers_environment, main
+from tapir.executors.cluster import connect, first_cause, here, require_workers
+from tapir.training.launch import Job, child_error, error_left, follow, launchers_environment, main
 from tapir.training.result import Progress, read_log
 
 SHARING = ("ACCELERATE_", "FSDP_", "MEGATRON_LM_", "PARALLELISM_CONFIG_")
@@ -60,7 +60,12 @@ def run(job: Job, folder: Path, settings: RaySettings, progress: Progress | None
     resources = {"CPU": settings.cpus} | ({"GPU": settings.gpus} if gpus else {})
     trainer: Any = TorchTrainer(
         _work,
-        train_loop_config={"folder": str(folder.resolve()), "gpus": gpus, "environment": told},
+        train_loop_config={
+            "folder": str(folder.resolve()),
+            "student": str(job.student.resolve()),
+            "gpus": gpus,
+            "environment": told,
+        },
         torch_config=TorchConfig(backend=_backend(gpus, told)),
         scaling_config=ray_train.ScalingConfig(
             num_workers=settings.training_workers, use_gpu=gpus, resources_per_worker=resources
@@ -96,7 +101,10 @@ def _work(config: dict[str, Any]) -> None:
     os.environ.update(config["environment"])
     if not config["gpus"]:
         os.environ["ACCELERATE_USE_CPU"] = "true"
-    main(Path(config["folder"]))
+    folder = here(Path(config["folder"]))
+    with error_left(folder):
+        here(Path(config["student"]))
+    main(folder)
 
 
 class _Following(AbstractContextManager["_Following"]):

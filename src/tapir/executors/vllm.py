@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from tapir.config import Model, RaySettings
-from tapir.executors.cluster import actors, connect, failures_told, weights_here
+from tapir.executors.cluster import actors, connect, failures_told, here, require_everywhere
 from tapir.models import local_vllm
 from tapir.models.calls import Reply, Request
 from tapir.models.local_rows import Prompt, Speech
@@ -30,7 +30,7 @@ class RayVllm:
 
     def __init__(self, folder: Path, model: Model, settings: RaySettings, *, identity: str) -> None:
         self.identity, self.batch_size = identity, local_vllm.batch_size(model)
-        self._folder, self._model, self._settings = weights_here(folder), model, settings
+        self._folder, self._model, self._settings = here(folder), model, settings
         self._speech = Speech.of(folder, model.chat_template)
 
     def generate(self, batch: Sequence[Request]) -> list[Reply]:
@@ -57,6 +57,8 @@ class RayVllm:
             blocks.append(ray.put(pa.Table.from_pylist(block)))
         context: Any = data.DataContext.get_current()
         context.enable_progress_bars = context.print_on_execution_start = False
+        # vLLM would take the name of a folder that is not there for a model of the hub.
+        require_everywhere(ray, self._folder, self._settings)
         process: Any = build_processor(self.engine_config(actors(ray, self._settings)))
         yield from process(data.from_arrow_refs(blocks)).iter_rows()
 

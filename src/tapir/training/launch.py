@@ -13,7 +13,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
@@ -269,7 +270,7 @@ def main(folder: Path) -> None:
     from tapir.training.sft import train_round
 
     job, examples = Job.read(folder)
-    try:
+    with error_left(folder):
         train_round(
             job.student,
             examples,
@@ -280,6 +281,13 @@ def main(folder: Path) -> None:
             allowed=job.allowed,
             log_path=job.log,
         )
+
+
+@contextmanager
+def error_left(folder: Path) -> Generator[None]:
+    """Leave an error of ours in the job's folder, for the parent to raise."""
+    try:
+        yield
     except TapirError as error:
         plain = {"kind": type(error).__name__, "message": str(error)}
         (folder / "error.json").write_text(json.dumps(plain), encoding="utf-8")

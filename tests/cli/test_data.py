@@ -65,6 +65,12 @@ def test_check_shows_rows_that_are_not_utf8(tmp_path: Path):
     assert "pool.csv:2: not_utf8" in said
 
 
+def test_a_form_that_is_none_is_refused_in_one_line(pool: str, tmp_path: Path):
+    said = r"pool\.jsonl: seeds\.format: Input should be 'auto', 'alpaca', 'messages', 'sharegpt' or 'columns'$"
+    fails(RecipeError, said, "data", "check", pool, "--format", "column")
+    fails(RecipeError, said, "decontaminate", pool, "--against", pool, "--format", "column")
+
+
 def test_decontamination_says_which_rows_of_the_pool_it_could_not_look_at(tmp_path: Path):
     pool = tmp_path / "pool.jsonl"
     pool.write_text('{"instruction": "Name a café."}\n{"instruction": "Name a river."}\n', encoding="latin-1")

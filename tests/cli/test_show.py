@@ -111,6 +111,23 @@ def test_an_unknown_id_or_column_says_what_to_do(run: Path):
         show(f"{run}/round_0/07_hard.all.parquet", columns='value" FROM t; --')
 
 
+@pytest.mark.parametrize("content", [b"", b"PAR1 and no more"])
+def test_a_file_that_is_no_table_and_a_folder_are_one_clear_error(run: Path, content: bytes):
+    (run / "broken.parquet").write_bytes(content)
+    with pytest.raises(DataError, match=r"broken\.parquet: not a readable Parquet file"):
+        show(f"{run}/broken.parquet")
+    with pytest.raises(DataError, match=r"round_0: this is a folder, not a file"):
+        show(f"{run}/round_0")
+
+
+def test_a_table_whose_pages_are_damaged_is_named(run: Path):
+    path = run / "round_0/02_classified.parquet"
+    raw = path.read_bytes()
+    path.write_bytes(raw[:4] + bytes(200) + raw[204:])
+    with pytest.raises(DataError, match=r"02_classified\.parquet: cannot be read: "):
+        show(str(path))
+
+
 def test_a_table_outside_of_a_run_is_shown_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     write_rows(tmp_path / "mine.parquet", Answer, [Answer("id1", "me", "Yes.")])
     show(str(tmp_path / "mine.parquet"), columns="author,text")

@@ -11,6 +11,7 @@ import pytest
 from tapir.config import Seeds
 from tapir.errors import DataError
 from tapir.stages.seeds import contaminated, load_pool, read_source, without_near_duplicates
+from tapir.store.given import LONGEST_FIELD
 from tapir.types import MOST_DROPPED_CHARS, Dropped, Receipt
 
 GOOD = '{"instruction": "Name a river.", "output": "The Elbe."}\n'
@@ -119,6 +120,45 @@ def test_a_file_that_is_not_there_and_an_unknown_ending_say_what_to_do(tmp_path:
     (tmp_path / "pool.xml").write_text("<a/>", encoding="utf-8")
     with pytest.raises(DataError, match=r"cannot read \.xml; use"):
         load(tmp_path / "pool.xml")
+
+
+def test_a_long_field_of_a_csv_is_read_and_one_without_an_end_is_named_by_its_line(tmp_path: Path):
+    path, text = tmp_path / "pool.csv", "instruction,output\nName a river.,{}\n"
+    path.write_text(text.format("x" * 200_000), encoding="utf-8")
+    pool, _ = load(path)
+    assert [len(a) for a in pool.answers.values()] == [200_000]
+    path.write_text(text.format('"' + "x" * (LONGEST_FIELD + 1)), encoding="utf-8")
+    with pytest.raises(DataError, match=r"pool\.csv:2: not CSV \(field larger .*; is a quote before it not closed"):
+        load(path)
+
+
+def test_rows_of_a_csv_are_named_by_the_line_they_end_in(tmp_path: Path):
+    (tmp_path / "pool.csv").write_text('instruction\n"Name\na river."\n\na,b\nName a lake.\n', encoding="utf-8")
+    pool, _ = load(tmp_path / "pool.csv")
+    assert (pool.where, pool.problems) == (["pool.csv:3", "pool.csv:6"], [("pool.csv:5", "too_many_columns")])
+
+
+@pytest.mark.parametrize("text", ["3", '"a text"', "null"])
+def test_json_that_holds_no_rows_says_what_it_holds(tmp_path: Path, text: str):
+    (tmp_path / "pool.json").write_text(f"{text}\n", encoding="utf-8")
+    with pytest.raises(DataError, match=rf"pool\.json: it holds '{text}'; give a list of objects"):
+        load(tmp_path / "pool.json")
+
+
+@pytest.mark.parametrize("line", ["[" * 100_000, '{"instruction": ' + "1" * 5_000 + "}"])
+def test_json_that_python_will_not_read_costs_its_line(tmp_path: Path, line: str):
+    (tmp_path / "pool.jsonl").write_text(f"{line}\n{GOOD}", encoding="utf-8")
+    assert load(tmp_path / "pool.jsonl")[1].dropped == {"broken_json": 1}
+    (tmp_path / "pool.json").write_text(line, encoding="utf-8")
+    with pytest.raises(DataError, match=r"pool\.json: not valid JSON"):
+        load(tmp_path / "pool.json")
+
+
+@pytest.mark.parametrize("name", ["x.jsonl", "x.json", "x.csv", "x.parquet"])
+def test_a_folder_among_the_files_of_a_pool_is_named(tmp_path: Path, name: str):
+    (tmp_path / name).mkdir()
+    with pytest.raises(DataError, match=rf"{name}: this is a folder, not a file"):
+        load(tmp_path)
 
 
 def test_what_is_dropped_is_told_with_its_text_its_place_and_what_it_repeats(tmp_path: Path):

@@ -7,12 +7,12 @@ from dataclasses import asdict
 
 import typer
 
-from tapir.cli.decontaminate import File, Form, decontaminate, short
+from tapir.cli.decontaminate import decontaminate, short
 from tapir.cli.difficulty import difficulty
+from tapir.cli.pools import File, Form, pool_settings
 from tapir.cli.printable import listed
 from tapir.cli.results import AsJson
 from tapir.cli.terminal import printable
-from tapir.config import Seeds
 from tapir.evaluation.benchmarks import benchmarks
 from tapir.stages.pool_check import PoolCheck, check_pool
 
@@ -26,7 +26,7 @@ app.command()(difficulty)
 @app.command()
 def check(file: File, form: Form = "auto", as_json: AsJson = False) -> None:
     """What a run would read from a pool, and what it would drop and why; nothing is sent."""
-    found = check_pool(Seeds.model_validate({"source": file, "format": form}))
+    found = check_pool(pool_settings(file, form))
     if as_json:
         print(json.dumps(asdict(found), ensure_ascii=False))
         return

@@ -9,18 +9,17 @@ from typing import Annotated
 
 import typer
 
+from tapir.cli.pools import File, Form, pool_settings
 from tapir.cli.printable import listed
 from tapir.cli.results import AsJson
 from tapir.cli.terminal import printable
-from tapir.config import Decontaminate, Seeds
+from tapir.config import Decontaminate
 from tapir.curriculum.contamination import ContaminationIndex
 from tapir.stages import decontaminate as decontaminating
 from tapir.stages import seeds as seeding
 from tapir.store.tables import write_rows
 from tapir.types import Receipt
 
-File = Annotated[str, typer.Argument(help="A pool: a file or folder, hub:owner/name, or builtin.")]
-Form = Annotated[str, typer.Option("--format", help="auto, alpaca, messages, sharegpt or columns.")]
 WIDEST = 100
 SHOWN = 20
 
@@ -46,10 +45,10 @@ def decontaminate(
 
     Set `allow` to true in the written table where a match is fine, and give the table to --allow.
     """
+    source = pool_settings(file, form)
     settings = Decontaminate(against=tuple(against), waive=tuple(waive), folder=folder, allow=tuple(allow))
     items = seeding.evaluation_texts((), settings)
     index = ContaminationIndex(items, allow=decontaminating.allowed(settings.allow))
-    source = Seeds.model_validate({"source": file, "format": form, "near_duplicates": False})
     read = Receipt("seeds")
     pool = seeding.load_pool(source, seed=0, receipt=read)
     kept, found = decontaminating.without_contamination(

@@ -14,7 +14,7 @@ from tapir.curriculum.checks import RunProgram, parse_check, score_check
 from tapir.curriculum.difficulty import pair_counts
 from tapir.errors import DataError
 from tapir.sandbox import run_program
-from tapir.store.tables import from_plain, read_plain
+from tapir.store.tables import from_plain, read_numbered
 from tapir.types import Verdict
 
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
@@ -42,7 +42,7 @@ def select(
 
 def _verdicts(path: Path) -> Any:
     known = {"instruction_id", "order", "student_score", "teacher_score"}
-    for number, row in enumerate(read_plain(path), 1):
+    for number, row in read_numbered(path):
         missing = known - row.keys()
         if missing:
             raise DataError(f"{path}:{number}: a verdict has no {', '.join(sorted(missing))}")
@@ -57,7 +57,7 @@ def check(
 ) -> None:
     """Run checks alone: how many answers pass. A row that can't be checked is counted by its reason."""
     sandbox = run_program if allow_code else None
-    outcomes = Counter(_outcome(file, number, row, sandbox) for number, row in enumerate(read_plain(file), 1))
+    outcomes = Counter(_outcome(file, number, row, sandbox) for number, row in read_numbered(file))
     print(json.dumps(dict(outcomes)) if as_json else "\n".join(f"{k:<20}{n}" for k, n in sorted(outcomes.items())))
 
 

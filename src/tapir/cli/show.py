@@ -119,7 +119,8 @@ def _rows(
             told = [d[0] for d in found.description or ()]
             return [dict(zip(told, values, strict=True)) for values in found.fetchall()]
         except duckdb.Error as error:
-            raise DataError(f"--where {where!r}: {str(error).splitlines()[0]}") from None
+            at_fault = f"--where {where!r}" if where else f"{path}: cannot be read"
+            raise DataError(f"{at_fault}: {str(error).splitlines()[0]}") from None
 
 
 def _lock(db: duckdb.DuckDBPyConnection) -> None:
@@ -165,7 +166,10 @@ def _lazily(path: Path) -> Any:
     # Here and not above: this part of pyarrow loads pandas, which no other command should wait for.
     from pyarrow import dataset
 
-    return dataset.dataset(path)
+    try:
+        return dataset.dataset(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"{path}: not a readable Parquet file ({error})") from None
 
 
 def _tasks(root: Path) -> Any:

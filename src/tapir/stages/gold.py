@@ -14,7 +14,7 @@ from typing import Any
 from tapir.curriculum.difficulty import votes_by_pair
 from tapir.curriculum.trust import GoldRow, Winner
 from tapir.errors import DataError
-from tapir.store.tables import read_plain
+from tapir.store.tables import read_numbered
 from tapir.types import Instruction, Verdict, content_id
 
 LABELS: dict[str, Winner] = {
@@ -44,7 +44,7 @@ def pair_mark(answer_1: str, answer_2: str) -> str:
 
 def read_gold(path: Path) -> list[GoldPair]:
     """The pairs of a JSONL or Parquet file; a row that cannot be used is an error with its line."""
-    found = [_pair(row, number, f"{path}:{number}") for number, row in enumerate(read_plain(path), 1)]
+    found = [_pair(row, n, f"{path}:{line}") for n, (line, row) in enumerate(read_numbered(path), 1)]
     if not found:
         raise DataError(f"{path}: it holds no pairs; each row has instruction, answer_1, answer_2 and label")
     return found

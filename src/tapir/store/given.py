@@ -9,10 +9,11 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any, cast
 
 from tapir.errors import DataError
 
@@ -29,7 +30,9 @@ class Unreadable:
 
 
 Numbered = tuple[int, Row | Unreadable]
-"""A row and its line (of JSON and Parquet: which row it is)."""
+"""A row and its line (of CSV the one it ends in, of JSON and Parquet which row it is)."""
+LONGEST_FIELD = 16 * 2**20
+"""Characters of a CSV's field. Where a quote is not closed, the rest of the file is one field."""
 
 SAID = {
     "broken_json": "not a JSON line",
@@ -81,16 +84,34 @@ def mended(text: str) -> str:
     return text if text.isascii() else _HALF_CHARACTER.sub("\ufffd", text)
 
 
+@contextmanager
+def _text(path: Path) -> Generator[IO[str]]:
+    """The file as text, without a byte order mark; what is not UTF-8 in it comes as half characters."""
+    refuse_folder(path)
+    try:
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            yield file
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
+
+
+def refuse_folder(path: Path) -> None:
+    """Say that a folder stands where a file is read."""
+    if path.is_dir():
+        raise DataError(f"{path}: this is a folder, not a file; name a file in it")
+
+
 def json_lines(path: Path) -> Iterator[Numbered]:
     """One JSON object a line, whatever the file's ending."""
-    with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
+    with _text(path) as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue
             try:
                 row = json.loads(line)
-            except json.JSONDecodeError as error:
-                yield number, Unreadable("not_utf8") if _foreign(line) else Unreadable("broken_json", error.msg)
+            except (ValueError, RecursionError) as error:
+                said = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+                yield number, Unreadable("not_utf8") if _foreign(line) else Unreadable("broken_json", said)
                 continue
             yield number, _object(row, in_utf8=is_utf8(line))
 
@@ -108,10 +129,11 @@ def _object(row: Any, *, in_utf8: bool) -> Row | Unreadable:
 
 
 def _json(path: Path) -> Iterator[Numbered]:
-    text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
+    with _text(path) as file:
+        text = file.read()
     try:
         rows = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         if _foreign(text):
             raise DataError(f"{path}: {SAID['not_utf8']}") from None
         raise DataError(f"{path}: not valid JSON ({error}); for one object a line use the ending .jsonl") from None
@@ -119,18 +141,26 @@ def _json(path: Path) -> Iterator[Numbered]:
         # Some files wrap their rows: one list under some key.
         lists = [v for v in cast("Row", rows).values() if isinstance(v, list)]
         rows = lists[0] if len(lists) == 1 else [rows]
+    if not isinstance(rows, list):
+        raise DataError(f"{path}: it holds {text.strip()[:40]!r}; give a list of objects, one a row")
     clean = is_utf8(text)
     for number, row in enumerate(cast("list[Any]", rows), 1):
         yield number, _object(row, in_utf8=clean or is_utf8(row))
 
 
 def _csv(path: Path) -> Iterator[Numbered]:
-    with path.open(encoding="utf-8-sig", newline="", errors="surrogateescape") as file:
+    csv.field_size_limit(LONGEST_FIELD)
+    with _text(path) as file:
         reader = csv.DictReader(file)
-        if _foreign("".join(reader.fieldnames or ())):
-            raise DataError(f"{path}:1: {SAID['not_utf8']}")
-        for number, row in enumerate(reader, 2):
-            yield number, Unreadable("too_many_columns") if None in row else _object(row, in_utf8=is_utf8(row))
+        try:
+            if _foreign("".join(reader.fieldnames or ())):
+                raise DataError(f"{path}:1: {SAID['not_utf8']}")
+            for row in reader:
+                found = Unreadable("too_many_columns") if None in row else _object(row, in_utf8=is_utf8(row))
+                yield reader.line_num, found
+        except csv.Error as error:
+            line = reader.reader.line_num
+            raise DataError(f"{path}:{line}: not CSV ({error}); is a quote before it not closed?") from None
 
 
 def _parquet(path: Path) -> Iterator[Numbered]:

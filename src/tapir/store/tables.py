@@ -7,6 +7,7 @@ temporary name and is renamed: a file that is there is whole.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import types
@@ -20,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tapir.errors import DataError
-from tapir.store.given import Numbered, Unreadable, is_utf8, json_lines, whole
+from tapir.store.given import Numbered, Unreadable, is_utf8, json_lines, refuse_folder, whole
 from tapir.types import Message
 
 Row = TypeVar("Row")
@@ -74,13 +75,17 @@ def _plain(value: Any) -> Any:
 
 
 def from_plain(row_type: type[Row], plain: dict[str, Any], *, where: str = "row") -> Row:
-    """A row from plain data; missing fields take their defaults, unknown ones are an error."""
-    known = {f.name: f for f in dataclasses.fields(row_type)}  # type: ignore[arg-type]
+    """A row from plain data; missing fields take their defaults, unknown and unfit ones are an error."""
+    known = _fields(row_type)
     values: dict[str, Any] = {}
     for name, value in plain.items():
         if name not in known:
             raise DataError(f"{where}: {row_type.__name__} has no field {name!r}; it has {', '.join(known)}")
-        values[name] = _typed(value)
+        values[name] = made = _typed(value)
+        kinds, inside = known[name]
+        if type(made) not in kinds or (made and inside and not all(type(v) in inside for v in made)):
+            wanted = " or ".join(dict.fromkeys(_SAID[kind] for kind in kinds))
+            raise DataError(f"{where}: `{name}` is {repr(value)[:60]}; it must be {wanted}")
     try:
         return row_type(**values)
     except TypeError as error:
@@ -90,9 +95,39 @@ def from_plain(row_type: type[Row], plain: dict[str, Any], *, where: str = "row"
 def _typed(value: Any) -> Any:
     if isinstance(value, list):
         return tuple(_typed(v) for v in typing.cast("list[Any]", value))
-    if isinstance(value, dict) and set(typing.cast("dict[str, Any]", value)) == {"role", "content"}:
-        return Message(**typing.cast("dict[str, Any]", value))
+    if isinstance(value, dict):
+        found = typing.cast("dict[str, Any]", value)
+        if found.keys() == {"role", "content"} and all(isinstance(v, str) for v in found.values()):
+            return Message(**found)
     return value
+
+
+Kinds = tuple[type, ...]
+_SAID: dict[type, str] = {
+    str: "text", int: "a number", float: "a number", bool: "true or false", types.NoneType: "null",
+    tuple: "a list", dict: "an object",
+}  # fmt: skip
+
+
+@functools.cache
+def _fields(row_type: type[Any]) -> dict[str, tuple[Kinds, Kinds]]:
+    """What each field may hold, and what the items of one that is a list are."""
+    hints = get_type_hints(row_type)
+    return {f.name: _kinds(hints[f.name]) for f in dataclasses.fields(row_type)}
+
+
+def _kinds(hint: Any) -> tuple[Kinds, Kinds]:
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin is types.UnionType or origin is typing.Union:
+        kinds, inside = _kinds(next(a for a in inner if a is not types.NoneType))
+        return (*kinds, types.NoneType), inside
+    if origin is typing.Literal:
+        return (str,), ()
+    if origin is tuple:
+        return (tuple,), _kinds(inner[0])[0]
+    if origin is dict:
+        return (dict,), ()
+    return ((float, int) if hint is float else (hint,)), ()
 
 
 def write_rows(path: Path, row_type: type[Row], rows: Iterable[Row]) -> int:
@@ -194,6 +229,7 @@ def read_numbered(path: Path, *, without: Sequence[str] = ()) -> Iterator[tuple[
 
 def parquet_rows(path: Path, *, without: Sequence[str] = (), maps: str | None = None) -> Iterator[Numbered]:
     """A Parquet file's rows, read in parts; `maps` says what becomes of maps (Arrow's `maps_as_pydicts`)."""
+    refuse_folder(path)
     number = 0
     try:
         with pq.ParquetFile(path) as file:

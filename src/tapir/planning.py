@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from tapir.config import Recipe, Role, Seeds
+from tapir.config import ROLES, Caps, Model, Recipe, Role, Seeds, table_of
 from tapir.config.stages import ROUND, ROUND_0, VERBS
 from tapir.curriculum.canary import CANARIES
 from tapir.curriculum.mixture import targets_for
 from tapir.errors import DataError, RecipeError
+from tapir.evaluation import instruction_following, prompt_sets
+from tapir.evaluation.answers import read_problems
+from tapir.evaluation.mt_bench_live import GRADE_TOKENS
+from tapir.models.budget import NOTHING, Spend, Tariff, passed
 from tapir.pipeline import distil
 from tapir.prompts.judge import judge_messages
 from tapir.prompts.tasks import classify_messages, expand_messages, refine_messages
 from tapir.stages.seeds import load_pool
+from tapir.steps.labelling import MAX_LABEL_TOKENS
 from tapir.steps.rounds import MAX_REFINED_TOKENS
 from tapir.store.rundir import RunDir, Step, fingerprint
 from tapir.tasks import OTHERS, Taxonomy, load_taxonomy
@@ -79,74 +84,211 @@ def _pool(recipe: Recipe) -> list[Instruction]:
 
 @dataclass(frozen=True, slots=True)
 class _Bound:
-    """At most so many calls of a role, of so many tokens each."""
+    """At most so many calls of a role for one purpose, of so many tokens each."""
 
     what: str
+    stage: str
     role: Role
     calls: int
     prompt: float
     reply: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What one step asks for one purpose, at most."""
+
+    place: str
+    bound: _Bound
+    spend: Spend
+
+
+@dataclass(frozen=True, slots=True)
+class _Sizes:
+    """How much there is to ask about, and how long prompts are."""
+
+    pool: int
+    held_out: int
+    benchmarks: dict[str, int]
+    """Calls of one student's benchmarks: its answers, and the evaluator's verdicts by kind."""
+    unknown: tuple[str, ...]
+    """Benchmarks whose file is not here."""
+    prompt: dict[str, float]
+
+
 def cost_lines(recipe: Recipe, pool: int | None) -> list[str]:
-    """At most so many calls and tokens a stage; money where prices are given."""
+    """At most so many calls and tokens a stage and in all, money where prices are given; and the caps they pass."""
+    # With no pool to look at it is still known who will be asked.
+    sizes = _sizes(recipe, 1 if pool is None else pool)
+    asked = list(_asked(recipe, sizes))
+    _refuse_unreachable(recipe, {a.bound.role for a in asked})
     if pool is None:
         return ["calls and cost cannot be bounded before the pool's size is known; set seeds.sample"]
-    lines = [f"{'at most':<24}{'calls':>9}{'prompt tokens':>15}{'reply tokens':>14}{'USD':>11}"]
-    for bound in _bounds(recipe, pool):
-        price = recipe.models.resolved(bound.role).price_per_million
-        prompt, reply = round(bound.calls * bound.prompt), bound.calls * bound.reply
-        usd = f"{(prompt * price.prompt + reply * price.completion) / 1e6:.2f}" if price else "-"
-        lines.append(f"{bound.what:<24}{bound.calls:>9}{prompt:>15}{reply:>14}{usd:>11}")
+    lines = [f"{'at most':<26}{'calls':>9}{'prompt tokens':>15}{'reply tokens':>14}{'USD':>18}"]
+    purposes: dict[str, Role] = {a.bound.what: a.bound.role for a in asked}
+    for what, role in purposes.items():
+        spend = sum((a.spend for a in asked if a.bound.what == what), NOTHING)
+        price = recipe.models.resolved(role).price_per_million
+        lines.append(_line(what, spend, f"{spend.usd:.2f}" if price else "-"))
+    lines += [*_total(recipe, sizes, asked), *_caps_passed(recipe, asked)]
     lines.append("prompt tokens are reckoned at three characters each; `tapir run --limit 200` measures a small part")
     return lines
 
 
-def _bounds(recipe: Recipe, pool: int) -> list[_Bound]:
-    judge, rounds = recipe.judge, recipe.curriculum.rounds
-    grown = min(recipe.expand.per_round, pool * recipe.expand.per_seed)
-    held_out = held_out_size(recipe)
+def _line(what: str, spend: Spend, usd: str) -> str:
+    return f"{what:<26}{spend.calls:>9}{spend.prompt_tokens:>15}{spend.completion_tokens:>14}{usd:>18}"
+
+
+def _total(recipe: Recipe, sizes: _Sizes, asked: Sequence[_Asked]) -> Iterator[str]:
+    """The sum; what is missing from it is said."""
+    models = {a.bound.role: recipe.models.resolved(a.bound.role) for a in asked}
+    unpriced = [role for role, m in models.items() if m.kind == "openai" and m.price_per_million is None]
+    spend = sum((a.spend for a in asked), NOTHING)
+    usd = ("at least " if unpriced else "") + f"{spend.usd:.2f}"
+    if not any(m.price_per_million for m in models.values()):
+        usd = "-"
+    yield _line("total, at least" if sizes.unknown else "total", spend, usd)
+    if unpriced:
+        yield f"no price is known for {', '.join(f'models.{role}' for role in unpriced)}; give price_per_million"
+    if sizes.unknown:
+        yield f"not in it: {', '.join(sizes.unknown)}, whose prompts are not on this machine"
+
+
+def _caps_passed(recipe: Recipe, asked: Sequence[_Asked]) -> Iterator[str]:
+    """A line for each cap that these bounds pass, the run's own and those of its stages."""
+    budget = recipe.budget
+    yield from _passed("budget", budget, asked)
+    for name, caps in budget.per_stage.items():
+        own = [a for a in asked if table_of(a.bound.stage) == table_of(name)]
+        yield from _passed(f"budget.per_stage.{name}", caps, own)
+
+
+def _passed(where: str, caps: Caps, asked: Sequence[_Asked]) -> Iterator[str]:
+    total, seen = NOTHING, set[str]()
+    for step in asked:
+        total += step.spend
+        for name, cap, _ in passed(caps, total):
+            if name not in seen:
+                seen.add(name)
+                yield f"above {where}.{name} {cap:.12g}: at these bounds the run would stop in {step.place}"
+
+
+def _asked(recipe: Recipe, sizes: _Sizes) -> Iterator[_Asked]:
+    """The calls of every step, in the order of the run."""
+    known = places(recipe.curriculum.rounds)
+    before: Sequence[_Bound] = [replace(b, calls=0) for b in _bounds(recipe, sizes, 0)]
+    for number in range(recipe.curriculum.rounds + 1):
+        now = _bounds(recipe, sizes, number)
+        for bound, earlier in zip(now, before, strict=True):
+            calls = bound.calls - earlier.calls
+            if calls:
+                place = next(p for p in known if p.startswith(f"round_{number}/") and p.endswith(f"_{bound.stage}"))
+                tariff = Tariff(_answering(recipe, bound, number).price_per_million)
+                yield _Asked(
+                    place, bound, replace(tariff.spend(round(calls * bound.prompt), calls * bound.reply), calls=calls)
+                )
+        before = now
+
+
+def _answering(recipe: Recipe, bound: _Bound, number: int) -> Model:
+    """The model that is asked in this round: of a served student the endpoints, as long as it is student_0."""
+    model = recipe.models.resolved(bound.role)
+    # Round 1 judges its grown rows by student_0, and trains only then.
+    first = number == 0 or (number == 1 and bound.stage == "expanded")
+    return model if first or bound.role != "student" else model.on_this_machine()
+
+
+def _bounds(recipe: Recipe, sizes: _Sizes, rounds: int) -> list[_Bound]:
+    """What round 0 and so many rounds ask; within a round in its order, and always the same lines."""
+    judge, pool, size = recipe.judge, sizes.pool, sizes.prompt
+    students = rounds + 1
+    grown = rounds * min(recipe.expand.per_round, pool * recipe.expand.per_seed)
     votes = 2 * judge.samples * (1 + judge.retries)
     judged = min(pool, judge.max_pairs or pool) * votes
-    canaries = judge.canary
-    compared = min(held_out, judge.max_pairs or held_out) * votes
+    compared = min(sizes.held_out, judge.max_pairs or sizes.held_out) * votes
     rivals = {e.against for e in recipe.evaluate if e.kind == "pairwise"}
     # student_0 has no verdicts beside itself, and has some beside the teacher.
-    comparisons = rounds * ("student_0" in rivals) + (rounds + 1) * ("teacher" in rivals)
-    if "student_0" not in rivals:
-        canaries = 0
-    looked_at_again = 0 if recipe.difficulty.rescore == "off" else (rounds + 1) * 2 * recipe.difficulty.rescore_sample
+    comparisons = rounds * ("student_0" in rivals) + students * ("teacher" in rivals)
+    canaries = judge.canary if rounds and "student_0" in rivals else 0
+    sampled = 0 if recipe.difficulty.rescore == "off" else recipe.difficulty.rescore_sample
     labelled = 0 if recipe.classify.by == "keep" else pool * (1 + recipe.classify.retries)
     answered = 0 if recipe.seeds.annotate == "keep" else 2 * pool
-    answer, verdict = (recipe.models.resolved(r).max_answer_tokens for r in ("teacher", "judge"))
-    checked = grown * rounds if recipe.expand.check_difficulty else 0
-    chosen = pool + grown * rounds if recipe.refine.keep_better else 0
-    size = _prompt_sizes(recipe)
+    more = pool * (recipe.difficulty.answers - 1) if recipe.difficulty.kind == "verifier" else 0
+    checked = grown if recipe.expand.check_difficulty else 0
+    refined = pool + grown if rounds else 0
+    chosen = refined if recipe.refine.keep_better else 0
+    most: dict[Role, int] = {role: recipe.models.resolved(role).max_answer_tokens for role in ROLES}
+
+    def answers(what: str, stage: str, role: Role, calls: int, prompts: float = 1) -> _Bound:
+        return _Bound(what, stage, role, calls, prompts * size["answer"], most[role])
+
+    def verdicts(what: str, stage: str, role: Role, calls: int, reply: int | None = None) -> _Bound:
+        return _Bound(what, stage, role, calls, size["judge"], most[role] if reply is None else reply)
+
     return [
-        _Bound("classify", "teacher", labelled, size["classify"], 80),
-        _Bound("annotate", "teacher", answered, size["answer"], answer),
-        *_served(recipe, pool, held_out, grown, size["answer"]),
-        _Bound("judge", "judge", judged if recipe.difficulty.kind == "mfd" else 0, size["judge"], verdict),
-        _Bound("held-out answers", "teacher", held_out, size["answer"], answer),
-        _Bound("expand", "teacher", grown * rounds * recipe.expand.max_tries, size["expand"], answer),
-        _Bound("answers to grown rows", "teacher", 2 * checked, size["answer"], answer),
-        _Bound("grown rows judged", "judge", checked * votes, size["judge"], verdict),
-        _Bound("refine", "refiner", pool + grown * rounds, size["refine"], MAX_REFINED_TOKENS),
-        _Bound("enhanced answers", "teacher", 2 * (pool + grown * rounds), 2 * size["answer"], answer),
-        _Bound("direct or enhanced", "judge", chosen * votes, size["judge"], verdict),
-        _Bound("evaluate", "evaluator", compared * comparisons, size["judge"], verdict),
-        _Bound("null canaries", "evaluator", canaries * CANARIES * votes, size["judge"], verdict),
-        _Bound("re-scoring", "judge", looked_at_again * votes, size["judge"], verdict),
+        _Bound("classify", "classified", "teacher", labelled, size["classify"], MAX_LABEL_TOKENS),
+        answers("annotate", "teacher_answers", "teacher", answered),
+        answers("student's answers", "student_answers", "student", pool),
+        verdicts("judge", "verdicts", "judge", judged if recipe.difficulty.kind == "mfd" else 0),
+        answers("answers to be checked", "hard", "student", more),
+        answers("held-out answers", "held_out", "teacher", sizes.held_out),
+        _Bound("expand", "expanded", "teacher", grown * recipe.expand.max_tries, size["expand"], most["teacher"]),
+        answers("student's to grown rows", "expanded", "student", checked),
+        answers("answers to grown rows", "expanded", "teacher", 2 * checked),
+        verdicts("grown rows judged", "expanded", "judge", checked * votes),
+        _Bound("refine", "refined", "refiner", refined, size["refine"], MAX_REFINED_TOKENS),
+        answers("enhanced answers", "enhanced_answers", "teacher", 2 * refined, prompts=2),
+        verdicts("direct or enhanced", "enhanced_answers", "judge", chosen * votes),
+        answers("student's held-out", "evaluation", "student", students * sizes.held_out),
+        answers("student's, re-scoring", "evaluation", "student", rounds * sampled),
+        verdicts("evaluate", "evaluation", "evaluator", compared * comparisons),
+        verdicts("null canaries", "evaluation", "evaluator", canaries * CANARIES * votes),
+        verdicts("re-scoring", "evaluation", "judge", 2 * students * sampled * votes),
+        answers("student's, benchmarks", "benchmarks", "student", students * sizes.benchmarks["answers"]),
+        verdicts("benchmarks, preferred", "benchmarks", "evaluator", students * sizes.benchmarks["alpaca"], 1),
+        verdicts("benchmarks, graded", "benchmarks", "evaluator", students * sizes.benchmarks["graded"], GRADE_TOKENS),
     ]
 
 
-def _served(recipe: Recipe, pool: int, held_out: int, grown: int, prompt: float) -> Iterator[_Bound]:
-    """What endpoints are asked for student_0, if they serve it: round 1's grown rows too, where these are judged."""
-    student, difficulty = recipe.models.resolved("student"), recipe.difficulty
-    if student.weights is not None:
-        tries = difficulty.answers if difficulty.kind == "verifier" else 1
-        calls = pool * tries + held_out + grown * recipe.expand.check_difficulty
-        yield _Bound("student_0's answers", "student", calls, prompt, student.max_answer_tokens)
+def _sizes(recipe: Recipe, pool: int) -> _Sizes:
+    held_out, unknown = held_out_size(recipe), list[str]()
+    calls = {"answers": 0, "alpaca": 0, "graded": 0}
+    for asked in recipe.evaluate:
+        if asked.kind == "graded":
+            calls["graded"] += asked.repeats * min(held_out, asked.sample or held_out)
+        if asked.kind not in _READERS:
+            continue
+        path = Path(asked.prompts)
+        if not path.is_file():
+            unknown.append(asked.kind)
+            continue
+        rows = len(_READERS[asked.kind](path)[: asked.sample])
+        calls["answers"] += rows
+        calls["alpaca"] += asked.repeats * rows if asked.kind == "alpaca" else 0
+    return _Sizes(pool, held_out, calls, tuple(unknown), _prompt_sizes(recipe))
+
+
+_READERS: dict[str, Callable[[Path], Sequence[object]]] = {
+    "alpaca": prompt_sets.read_prompts,
+    "following": instruction_following.read_prompts,
+    "exact": read_problems,
+}
+"""Benchmarks on files of their own."""
+
+
+def _refuse_unreachable(recipe: Recipe, roles: set[Role]) -> None:
+    """As the run would once it came to it, hours later perhaps."""
+    from tapir.models.connection import identity_of, urls_of
+
+    for role in ROLES:
+        model = recipe.models.resolved(role)
+        if role not in roles or model.kind != "openai" or (role == "student" and recipe.ledger.replay):
+            continue
+        try:
+            # A replay has to know the endpoint by name alone, and a student by its weights.
+            (identity_of if recipe.ledger.replay else urls_of)(model)
+        except RecipeError as error:
+            raise RecipeError(f"models.{role}: {error}") from None
 
 
 def _prompt_sizes(recipe: Recipe) -> dict[str, float]:

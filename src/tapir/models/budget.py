@@ -8,7 +8,7 @@ Waiting for room and stopping the run is `sender`'s and `engine`'s business.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
 
@@ -174,15 +174,18 @@ def _of_kind(by_stage: Mapping[str, Spend], stage: str) -> Spend:
 
 
 def _over(caps: config.Caps, spend: Spend) -> tuple[str, float, float] | None:
-    """The first cap that `spend` passes: its name, value, and what would be reached."""
+    return next(passed(caps, spend), None)
+
+
+def passed(caps: config.Caps, spend: Spend) -> Iterator[tuple[str, float, float]]:
+    """The caps that `spend` passes: name, value, and what would be reached."""
     if caps.usd is not None and spend.pico_usd > Decimal(str(caps.usd)) * PICO:
-        return "usd", caps.usd, spend.usd
+        yield "usd", caps.usd, spend.usd
     for name in ("calls", "prompt_tokens", "completion_tokens"):
         cap: int | None = getattr(caps, name)
         reached: int = getattr(spend, name)
         if cap is not None and reached > cap:
-            return name, cap, reached
-    return None
+            yield name, cap, reached
 
 
 def _pico_per_token(usd_per_million: float) -> int:

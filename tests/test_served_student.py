@@ -138,5 +138,12 @@ def test_doctor_and_dry_run_know_of_endpoints_and_weights(tmp_path: Path):
     assert found[f"student: fake at {url}: answers (stop)"].ok
     assert found[f"student: {tmp_path / 'student'}: {tmp_path / 'student'}"].ok
     assert any(what.startswith("training preflight: ") and f.ok for what, f in found.items())
-    (bound,) = (line for line in describe(loaded) if line.startswith("student_0's answers"))
-    assert bound.split()[2] == str(SEEDS + HELD_OUT)
+
+
+def test_the_dry_run_prices_what_endpoints_answer_and_not_what_trained_students_do(tmp_path: Path):
+    loaded = recipe(tmp_path, "http://127.0.0.1:9/v1", price_per_million={"prompt": 0, "completion": 1e6})
+    bounds = {line[:26].strip(): line.split() for line in describe(loaded)}
+    calls_and_usd = {what: (bounds[what][-4], bounds[what][-1]) for what in ("student's answers", "student's held-out")}
+    # 12 tokens a reply, a dollar each; of both students' answers to the held-out set the first one's cost something.
+    assert calls_and_usd["student's answers"] == (str(SEEDS), f"{SEEDS * 12:.2f}")
+    assert calls_and_usd["student's held-out"] == (str(2 * HELD_OUT), f"{HELD_OUT * 12:.2f}")

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 import torch
 import yaml
 from gguf import GGUFReader, GGUFWriter
+from huggingface_hub import RepoUrl
 from tiny import SPECIAL, build_tiny_model
 from training_rows import example, examples, settings
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
 
 from tapir.errors import DataError, ModelError
 from tapir.training.cards import CardFacts, CardRound, data_card, model_card
-from tapir.training.export import Dtype, export_dataset, export_safetensors, serve_line
+from tapir.training.export import Dtype, export_dataset, export_safetensors, push, serve_line
 from tapir.training.gguf_export import export_gguf
 from tapir.training.sft import train_round
 from tapir.training.verify import verify
@@ -57,6 +60,38 @@ def test_an_export_has_the_precision_that_it_says(trained: Path, tmp_path: Path,
 
 def test_the_serve_line_quotes_odd_folders():
     assert serve_line(Path("runs/my run")) == "vllm serve 'runs/my run'"
+
+
+class Hub:
+    """The hub's client, with one public repository and no other."""
+
+    sent: ClassVar[list[str]] = []
+
+    def create_repo(self, name: str, *, repo_type: str, private: bool, exist_ok: bool) -> RepoUrl:
+        return RepoUrl(f"https://huggingface.co/{name}")
+
+    def repo_info(self, name: str, *, repo_type: str) -> SimpleNamespace:
+        return SimpleNamespace(private=name != "me/public")
+
+    def upload_folder(self, *, folder_path: str, repo_id: str, repo_type: str) -> None:
+        self.sent.append(repo_id)
+
+
+def test_a_public_repository_gets_nothing_unless_that_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
+    monkeypatch.setattr(Hub, "sent", [])
+    with pytest.raises(DataError, match=r"me/public: everybody can see this repository; give --public"):
+        push(tmp_path, "me/public", kind="model")
+    assert push(tmp_path, "me/own", kind="model") == "https://huggingface.co/me/own"
+    push(tmp_path, "me/public", kind="model", private=False)
+    assert Hub.sent == ["me/own", "me/public"]
+
+
+def test_a_hub_that_is_out_of_reach_and_a_name_it_cannot_have_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    for name in ("me/tiny", "no such name!"):
+        with pytest.raises(DataError, match=rf"{name}: the hub did not take it .*check the name \(owner/name\)"):
+            push(tmp_path, name, kind="model")
 
 
 CONVERSATION = Example(

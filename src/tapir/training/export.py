@@ -60,17 +60,23 @@ def serve_line(place: Path) -> str:
 
 
 def push(folder: Path, repository: str, *, kind: Literal["model", "dataset"], private: bool = True) -> str:
-    """Upload an exported folder to the Hugging Face hub, private unless told; returns its address."""
+    """Upload an exported folder to the Hugging Face hub, private unless told; returns its address.
+
+    A repository that is there already keeps its visibility, so a public one is refused unless that is wanted.
+    """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
+    from huggingface_hub.errors import HFValidationError, HTTPError  # pyright: ignore[reportPrivateImportUsage]
 
     api = HfApi()
     try:
         made = api.create_repo(repository, repo_type=kind, private=private, exist_ok=True)
+        if private and not api.repo_info(made.repo_id, repo_type=kind).private:
+            raise DataError(f"{made}: everybody can see this repository; give --public if that is meant, or another")
         api.upload_folder(folder_path=str(folder), repo_id=made.repo_id, repo_type=kind)
-    except (HfHubHTTPError, LocalTokenNotFoundError, OSError) as error:
+    except (HTTPError, HFValidationError, OSError) as error:
         raise DataError(
-            f"{repository}: the hub did not take it ({error}); log in with `hf auth login` and check the name"
+            f"{repository}: the hub did not take it ({error}); check the name (owner/name) and the network, and log in "
+            "with `hf auth login`"
         ) from error
     return str(made)
 

@@ -93,6 +93,14 @@ def test_a_rounds_data_is_its_training_set_and_all_data_holds_each_example_once(
     assert "| Math | 1 |" in card
 
 
+def test_what_the_alpaca_form_cannot_hold_is_told(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(exporting, "export_dataset", lambda *given, **more: exporting.Written(2, not_alpaca=1))
+    call(run, to="dataset", out=tmp_path / "data")
+    assert "alpaca.json lacks 1 of them" in capsys.readouterr().err
+
+
 def test_students_deleted_to_save_disk_stop_only_their_own_export(run: Path, tmp_path: Path):
     thinned = tmp_path / "thinned"
     shutil.copytree(run, thinned)

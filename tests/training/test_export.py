@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config, Qwen2
 
 from tapir.errors import DataError, ModelError
 from tapir.training.cards import CardFacts, CardRound, data_card, model_card
-from tapir.training.export import Dtype, export_dataset, export_safetensors, push, serve_line
+from tapir.training.export import Dtype, Written, export_dataset, export_safetensors, push, serve_line
 from tapir.training.gguf_export import export_gguf
 from tapir.training.sft import train_round
 from tapir.training.verify import verify
@@ -110,7 +111,7 @@ CONVERSATION = Example(
 
 
 def test_the_dataset_is_the_same_conversation_in_every_form(tmp_path: Path):
-    assert export_dataset([CONVERSATION], tmp_path / "data", name="sand") == 1
+    assert export_dataset([CONVERSATION], tmp_path / "data", name="sand") == Written(1, not_alpaca=0)
     line = json.loads((tmp_path / "data" / "messages.jsonl").read_text())
     assert line["messages"][-1] == {"role": "assistant", "content": "Water.", "train": True}
     assert [message["train"] for message in line["messages"]] == [False] * 4 + [True]
@@ -127,6 +128,29 @@ def test_the_dataset_is_the_same_conversation_in_every_form(tmp_path: Path):
     shared = json.loads((tmp_path / "data" / "sharegpt.json").read_text())[0]
     assert shared["system"] == "Be brief."
     assert [turn["from"] for turn in shared["conversations"]] == ["human", "gpt", "human", "gpt"]
+
+
+@pytest.mark.parametrize(
+    "roles",
+    [
+        ("user", "user", "assistant"),
+        ("user", "assistant", "assistant"),
+        ("assistant", "user", "assistant"),
+        ("user", "assistant", "system", "user", "assistant"),
+        ("system", "user", "user", "assistant", "user", "assistant"),
+    ],
+)
+def test_a_conversation_without_turns_is_counted_out_of_the_alpaca_form_and_whole_in_the_others(
+    roles: tuple[Literal["system", "user", "assistant"], ...], tmp_path: Path
+):
+    odd = replace(CONVERSATION, messages=tuple(Message(role, f"{n}") for n, role in enumerate(roles)))
+    assert export_dataset([CONVERSATION, odd], tmp_path / "data", name="sand") == Written(2, not_alpaca=1)
+    assert len(json.loads((tmp_path / "data" / "alpaca.json").read_text())) == 1
+    lines = (tmp_path / "data" / "messages.jsonl").read_text().splitlines()
+    assert [turn["role"] for turn in json.loads(lines[1])["messages"]] == list(roles)
+    shared = json.loads((tmp_path / "data" / "sharegpt.json").read_text())[1]
+    said = [shared["system"]] * bool(shared["system"]) + [turn["value"] for turn in shared["conversations"]]
+    assert said == [f"{n}" for n in range(len(roles))]
 
 
 def test_llama_factory_and_axolotl_are_told_of_columns_that_are_there(tmp_path: Path):

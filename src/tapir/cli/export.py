@@ -80,8 +80,14 @@ def _dataset(run: RunDir, number: int | None, target: Path) -> Path:
     rows = trained_examples(run, number)
     last = student_number(run, number)
     card = data_card(card_facts(run, last, rows), examples=len(rows))
-    count = exporting.export_dataset(rows, target, name=run.root.resolve().name, card=card)
-    _say(f"{count} examples: messages.jsonl, alpaca.json and sharegpt.json, with files for LLaMA-Factory and axolotl")
+    made = exporting.export_dataset(rows, target, name=run.root.resolve().name, card=card)
+    forms = "messages.jsonl, alpaca.json and sharegpt.json, with files for LLaMA-Factory and axolotl"
+    _say(f"{made.examples} examples: {forms}")
+    if made.not_alpaca:
+        _say(
+            f"alpaca.json lacks {made.not_alpaca} of them, in which user and assistant do not speak by turns; "
+            "messages.jsonl and sharegpt.json hold them all"
+        )
     print(target)
     return target
 

@@ -78,8 +78,8 @@ def data_card(facts: CardFacts, *, examples: int) -> str:
         f"{examples} conversations, of which the last answer was trained. Instructions come from "
         f"{_inline(facts.seed_pool)} and from {_inline(facts.teacher)}, which also wrote the answers: they may err.",
         "`messages.jsonl` is the whole (with task, weight, and whether the example was hard for the student); "
-        "`alpaca.json` and `sharegpt.json` are the same conversations for LLaMA-Factory (`dataset_info.json`) and "
-        "others; `axolotl.yaml` holds axolotl's `datasets` part.",
+        "`sharegpt.json` and, as far as its form can hold them, `alpaca.json` are the same conversations for "
+        "LLaMA-Factory (`dataset_info.json`) and others; `axolotl.yaml` holds axolotl's `datasets` part.",
         "## Tasks\n\n| task | examples |\n|---|---|\n" + "\n".join(f"| {_inline(t)} | {n} |" for t, n in tasks),
         _licences(facts),
         _again(facts),

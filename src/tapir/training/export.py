@@ -11,7 +11,7 @@ import json
 import shlex
 import shutil
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -81,20 +81,33 @@ def push(folder: Path, repository: str, *, kind: Literal["model", "dataset"], pr
     return str(made)
 
 
-def export_dataset(examples: Iterable[Example], target: Path, *, name: str, card: str | None = None) -> int:
-    """The trained set in four forms; returns how many examples. Weights and origin go with the messages form only."""
+@dataclass(frozen=True, slots=True)
+class Written:
+    """How many examples a dataset holds, and how many of them its Alpaca form cannot."""
+
+    examples: int
+    not_alpaca: int
+
+
+def export_dataset(examples: Iterable[Example], target: Path, *, name: str, card: str | None = None) -> Written:
+    """The trained set in four forms. Weights and origin go with the messages form only.
+
+    Alpaca's form knows a question and its answer, after others of their kind; conversations that go otherwise are left
+    out of it and counted.
+    """
     rows = list(examples)
     partial = _new(target)
     partial.mkdir(parents=True)
     _write_lines(partial / "messages.jsonl", (_plain(row) for row in rows))
-    _write_json(partial / "alpaca.json", [_alpaca(row) for row in rows])
+    alpaca = [_alpaca(row) for row in rows if _takes_turns(row)]
+    _write_json(partial / "alpaca.json", alpaca)
     _write_json(partial / "sharegpt.json", [_sharegpt(row) for row in rows])
     _write_json(partial / "dataset_info.json", _dataset_info(name))
     (partial / "axolotl.yaml").write_text(yaml.safe_dump(_axolotl(), sort_keys=False), encoding="utf-8")
     if card:
         (partial / "README.md").write_text(card, encoding="utf-8")
     partial.rename(target)
-    return len(rows)
+    return Written(len(rows), len(rows) - len(alpaca))
 
 
 def refuse_existing(target: Path) -> None:
@@ -129,9 +142,17 @@ def _plain(row: Example) -> dict[str, Any]:
     }
 
 
-def _split(row: Example) -> tuple[str, list[Message]]:
-    system = row.messages[0].content if row.messages[0].role == "system" else ""
-    return system, [message for message in row.messages if message.role != "system"]
+def _split(row: Example) -> tuple[str, tuple[Message, ...]]:
+    """The system turn that opens the conversation, and all turns after it."""
+    if row.messages[0].role == "system":
+        return row.messages[0].content, row.messages[1:]
+    return "", row.messages
+
+
+def _takes_turns(row: Example) -> bool:
+    """Whether user and assistant speak by turns, from the one to the other."""
+    _, turns = _split(row)
+    return [turn.role for turn in turns] == ["user", "assistant"] * max(1, len(turns) // 2)
 
 
 def _alpaca(row: Example) -> dict[str, Any]:
@@ -148,7 +169,7 @@ def _alpaca(row: Example) -> dict[str, Any]:
 
 def _sharegpt(row: Example) -> dict[str, Any]:
     system, turns = _split(row)
-    names = {"user": "human", "assistant": "gpt"}
+    names = {"user": "human", "assistant": "gpt", "system": "system"}
     return {
         "conversations": [{"from": names[turn.role], "value": turn.content} for turn in turns],
         "system": system,

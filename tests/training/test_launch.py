@@ -11,7 +11,7 @@ from training_rows import examples, nll_by_hand, settings
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from tapir.config import Train
-from tapir.errors import DataError, RecipeError
+from tapir.errors import DataError, ModelError, RecipeError
 from tapir.training.folder import Allowed
 from tapir.training.launch import SHIPPED, Job, child_error, command, dry_start, main, train
 from tapir.training.result import StepLog
@@ -23,11 +23,14 @@ def test_two_processes_have_the_losses_and_gradients_of_one_on_the_same_global_b
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     one: list[StepLog] = []
     two: list[StepLog] = []
+    shown: list[str] = []
     # Ten examples in steps of eight: the second step leaves one process without an example of its own.
     rows = examples(10, weights=(0.7, 0.3))
-    train(student, rows, tmp_path / "one", settings(batch=8), seed=1, progress=one.append)
+    train(student, rows, tmp_path / "one", settings(batch=8), seed=1, progress=one.append, show=shown.append)
     spread = settings(batch=8, launcher="accelerate")
-    result = train(student, rows, tmp_path / "two", spread, seed=1, processes=2, progress=two.append)
+    result = train(student, rows, tmp_path / "two", spread, seed=1, processes=2, progress=two.append, show=shown.append)
+    assert len(shown) == 2
+    assert shown[0] == shown[1]
     assert [s.loss for s in two] == pytest.approx([s.loss for s in one], rel=1e-5)
     assert [s.grad_norm for s in two] == pytest.approx([s.grad_norm for s in one], rel=1e-4)
     assert [(s.trained_tokens, s.hard is None) for s in two] == [(s.trained_tokens, s.hard is None) for s in one]
@@ -46,6 +49,15 @@ def test_two_processes_with_lora_and_packing_have_the_weighted_loss_computed_by_
     train(student, rows, tmp_path / "out", given, seed=1, processes=2, progress=steps.append)
     assert steps[0].loss == pytest.approx((0.7 * easy + 0.3 * hard) / (easy_tokens + hard_tokens), rel=1e-5)
     assert (steps[0].hard, steps[0].easy) == pytest.approx((hard / hard_tokens, easy / easy_tokens), rel=1e-5)
+
+
+@pytest.mark.parametrize("launcher", ["accelerate", "ray"])
+def test_what_the_processes_would_refuse_starts_none(launcher: str, student: Path, tmp_path: Path):
+    shown: list[str] = []
+    given = settings(launcher=launcher, max_tokens=8)
+    with pytest.raises(ModelError, match=r"4 of 4 examples .* longer than train\.max_tokens"):
+        train(student, examples(4), tmp_path / "out", given, seed=1, show=shown.append)
+    assert (shown, list(tmp_path.iterdir())) == ([], [])
 
 
 def test_a_child_leaves_its_error_for_the_parent_to_raise(student: Path, tmp_path: Path):

@@ -72,8 +72,12 @@ def train(
             log_path=log_path,
             resident=resident,
         )
+    from tapir.training.prepare import prepare
+
     if settings.launcher == "accelerate":
         check_machine(settings)
+    # The children do the same, each for itself; what they would refuse starts none, and the example is shown once.
+    prepare(student_folder, examples, settings, template=template, allowed=allowed, show=show)
     log = log_path or out_folder.with_name(f".{out_folder.name}.log.jsonl")
     job = Job(student_folder, out_folder, log, settings, seed, template, allowed)
     folder = out_folder.with_name(f".{out_folder.name}.job")

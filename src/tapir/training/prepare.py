@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tapir.config import Train
@@ -28,8 +28,12 @@ def prepare(
     *,
     template: str | None,
     allowed: Allowed = NOTHING,
+    show: Callable[[str], None] | None = None,
 ) -> tuple[ChatFormat, EncodedSet, Preview]:
-    """The chat format, the encoded examples and one of them to show; refuses what would train wrongly."""
+    """The chat format, the encoded examples and one of them to show; refuses what would train wrongly.
+
+    `show` gets that example with its trained tokens coloured.
+    """
     check_folder(student, allowed)
     check_adapters(student, settings, allowed)
     chat = ChatFormat(load_tokenizer(student), template)
@@ -44,6 +48,8 @@ def prepare(
         stop_ids=stop_ids(student) if template is None else None,
         batch=collator(chat, encoded, packed=False)([first]),
     )
+    if show:
+        show(shown.coloured())
     return chat, encoded, shown
 
 

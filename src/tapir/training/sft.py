@@ -127,9 +127,7 @@ def _prepare(
     allowed: Allowed,
     show: Callable[[str], None] | None,
 ) -> Round:
-    chat, encoded, shown = prepare(student, examples, settings, template=template, allowed=allowed)
-    if show:
-        show(shown.coloured())
+    chat, encoded, _ = prepare(student, examples, settings, template=template, allowed=allowed, show=show)
     plan = plan_round(
         encoded.rows,
         batch=settings.batch,

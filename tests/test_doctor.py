@@ -17,7 +17,7 @@ from tapir.wiring import load_recipe
 
 def findings(folder: Path, **parts: Any) -> list[Finding]:
     found = examine(load_recipe(prepare(folder, **parts)))
-    return [f for f in found if f.what.startswith(("training preflight", "accelerate config"))]
+    return [f for f in found if f.what.startswith(("training p", "accelerate config"))]
 
 
 def test_an_example_is_shown_with_its_trained_tokens(tmp_path: Path):
@@ -75,6 +75,13 @@ def test_a_config_that_ray_cannot_train_by_is_a_problem(tmp_path: Path):
 def test_what_a_training_lacks_is_found_before_it(train: dict[str, Any], remedy: str, tmp_path: Path):
     found = examine(load_recipe(prepare(tmp_path, train={"max_tokens": 256, **train})))
     assert [remedy in f.remedy for f in found if not f.ok] == [True]
+
+
+def test_more_processes_than_a_step_has_examples_for_are_told(tmp_path: Path):
+    train = {"launcher": "ray", "batch": 32, "max_tokens": 256}
+    found = findings(tmp_path, train=train, executor="ray", ray={"training_workers": 64})[0]
+    assert found.ok  # slow, not wrong
+    assert found.what.startswith("training processes: 56 of 64 training processes have no example in any step")
 
 
 def test_an_accelerate_config_is_started_dry(tmp_path: Path):

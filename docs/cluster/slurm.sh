@@ -5,7 +5,8 @@
 #
 # The environment of `pip install 'tapir-distill[local,ray,s3,vllm]'` must be active, and OUT on a disk that all nodes
 # see. A job that is cut off by its time limit is submitted again: `tapir run` goes on where it stopped. A student that one
-# GPU cannot train is sharded over all of them by the recipe's `train.accelerate_config: fsdp`.
+# GPU cannot train is sharded over all of them by the recipe's `train.accelerate_config: fsdp`. A step holds `train.batch`
+# examples whatever the number of GPUs: four a GPU here, which wants a higher `train.learning_rate` than the paper's 32.
 #SBATCH --job-name=tapir
 #SBATCH --nodes=8
 #SBATCH --ntasks-per-node=1
@@ -38,4 +39,4 @@ until ray status --address="$ip:$port" | grep -q "/$gpus.0 GPU"; do sleep 2; don
 # The batch script runs on the first node, so the ledger lies there and teacher calls leave from there.
 tapir run "$RECIPE" --out "$OUT" --trust \
     --set executor=ray --set "ray.address=$ip:$port" --set ray.gpus=1 \
-    --set train.launcher=ray --set "ray.training_workers=$gpus"
+    --set train.launcher=ray --set "ray.training_workers=$gpus" --set "train.batch=$((4 * gpus))"

@@ -18,7 +18,7 @@ from tapir.models.engine import Caller
 from tapir.models.ledger import Ledger
 from tapir.stages.seeds import load_evaluation, load_pool
 from tapir.training.folder import Allowed
-from tapir.training.launch import dry_start
+from tapir.training.launch import dry_start, idle_note
 from tapir.training.needs import check_machine
 from tapir.training.preflight import Preview
 from tapir.types import Example, Message, Receipt
@@ -168,6 +168,8 @@ def _training(recipe: Recipe) -> Iterator[Finding]:
     """What every training looks at before its first step: template, end of turn, stops, lengths (ours)."""
     if recipe.train.launcher != "single" and recipe.train.accelerate_config:
         yield _tried(f"accelerate config {recipe.train.accelerate_config}", lambda: _dry_start(recipe))
+    if recipe.train.launcher != "single":
+        yield _tried("training processes", lambda: idle_note(recipe.train, recipe.ray) or "each has examples in a step")
     student = recipe.models.resolved("student").on_this_machine()
     folder = _here(student)
     if folder is None or importlib.util.find_spec("transformers") is None or recipe.seeds.source.startswith("hub:"):

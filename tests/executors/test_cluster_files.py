@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from tapir.cli import app
 from tapir.config import override, parse_recipe
+from tapir.training.launch import idle_note
 
 CLUSTER = Path(__file__).parents[2] / "docs/cluster"
 JOB: dict[str, Any] = yaml.safe_load((CLUSTER / "kuberay.yaml").read_text(encoding="utf-8"))
@@ -31,7 +32,8 @@ WORKER_GROUP = {"groupName", "replicas", "minReplicas", "maxReplicas", "rayStart
 def commands() -> list[list[str]]:
     """Every `tapir …` of both files, as words; the script's variables stand for something."""
     variables = {"RECIPE": "recipe.yaml", "OUT": "out", "ip": "10.0.0.1", "port": "20001", "gpus": "64"}
-    script = re.sub(r"\$\{?(\w+)\}?", lambda m: variables.get(m[1], m[0]), SCRIPT).replace("\\\n", " ")
+    script = SCRIPT.replace("$((4 * gpus))", "256")
+    script = re.sub(r"\$\{?(\w+)\}?", lambda m: variables.get(m[1], m[0]), script).replace("\\\n", " ")
     lines = [line for line in script.splitlines() if line.startswith("tapir ")]
     return [shlex.split(line) for line in [JOB["spec"]["entrypoint"], *lines]]
 
@@ -61,6 +63,7 @@ def test_its_overrides_are_keys_of_a_recipe_and_bring_generation_and_training_to
     assert recipe.ray.address is not None
     # 8 nodes with 8 GPUs each.
     assert (recipe.ray.gpus, recipe.ray.training_workers) == (1, 64)
+    assert idle_note(recipe.train, recipe.ray) is None
 
 
 def test_the_job_has_the_fields_that_kuberay_requires_and_no_unknown_ones():

@@ -10,10 +10,10 @@ from accelerate import FullyShardedDataParallelPlugin
 from training_rows import examples, nll_by_hand, settings
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from tapir.config import Train
+from tapir.config import RaySettings, Train
 from tapir.errors import DataError, ModelError, RecipeError
 from tapir.training.folder import Allowed
-from tapir.training.launch import SHIPPED, Job, child_error, command, dry_start, main, train
+from tapir.training.launch import SHIPPED, Job, child_error, command, dry_start, idle_note, main, train
 from tapir.training.result import StepLog
 
 
@@ -117,6 +117,30 @@ def test_the_fsdp_config_shards_every_layer_and_leaves_room_on_eight_gpus_of_80_
     assert sum(type(module) in wrapped for module in model.modules()) == SIZES[size]["num_hidden_layers"]
     # Weights, gradients and both moments of AdamW in float32, over eight GPUs; the rest is for activations.
     assert sum(p.numel() for p in model.parameters()) * 16 / 8 < 0.5 * 80e9
+
+
+def test_processes_without_an_example_are_told_in_one_line():
+    train = Train(launcher="ray", batch=32, micro_batch=4)
+    # 8 micro-batches a step for 64 processes.
+    assert idle_note(train, RaySettings(training_workers=64)) == (
+        "56 of 64 training processes have no example in any step (train.batch 32, train.micro_batch 4); raise "
+        "train.batch, lower train.micro_batch, or start fewer"
+    )
+    assert idle_note(train, RaySettings(training_workers=8)) is None
+    assert idle_note(train.model_copy(update={"batch": 256}), RaySettings(training_workers=64)) is None
+
+
+def test_packed_examples_are_spread_over_as_many_processes_as_there_are_examples():
+    packed = Train(launcher="ray", batch=32, micro_batch=4, packing=True)
+    assert idle_note(packed, RaySettings(training_workers=32)) is None
+    assert str(idle_note(packed, RaySettings(training_workers=33))).startswith("1 of 33")
+
+
+def test_the_accelerate_config_tells_how_many_train():
+    # The shipped ones are for eight.
+    assert idle_note(Train(launcher="accelerate", accelerate_config="fsdp", batch=8), RaySettings()) is not None
+    assert idle_note(Train(launcher="accelerate", accelerate_config="fsdp"), RaySettings()) is None
+    assert idle_note(Train(batch=1), RaySettings(training_workers=64)) is None  # one process
 
 
 def test_a_config_that_accelerate_refuses_is_named(tmp_path: Path):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from training_rows import encoded
 
-from tapir.training.pack import draw_epochs, fit, plan_round, spread
+from tapir.training.pack import draw_epochs, fit, idle_processes, plan_round, spread
 
 
 def test_best_fit_puts_each_example_where_it_leaves_the_least_room():
@@ -41,6 +41,15 @@ def test_a_given_order_survives_packing(order: str, packed_tokens: int | None):
     trained = [n for micro in plan.micro_batches for n in micro]
     assert trained == draw_epochs(rows, 1, order, 3)[0]  # pyright: ignore
     assert [rows[n].hard for n in trained] == [False] * 10 + [True] * 10
+
+
+@pytest.mark.parametrize(("batch", "processes", "idle"), [(32, 64, 56), (32, 8, 0), (256, 64, 0), (9, 4, 1)])
+def test_processes_that_a_plan_leaves_idle_are_counted_beforehand(batch: int, processes: int, idle: int):
+    rows = [encoded(3) for _ in range(2 * batch)]
+    plan = plan_round(rows, batch=batch, micro_batch=4, epochs=1, order="shuffled", seed=3, processes=processes)
+    # Process p trains every p-th micro-batch.
+    assert sum(not any(plan.micro_batches[p::processes]) for p in range(processes)) == idle
+    assert idle_processes(batch=batch, micro_batch=4, processes=processes) == idle
 
 
 def test_by_difficulty_goes_upwards_and_unknown_ones_follow_their_part():

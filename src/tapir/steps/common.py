@@ -15,12 +15,19 @@ from tapir.stages import seeds as seeding
 from tapir.stages.train import weights_of
 from tapir.store.lookup import Keyed, Rows
 from tapir.store.rundir import RunDir, Step, file_hash
+from tapir.training.launch import idle_note
 from tapir.types import Answer, Example, Instruction, Passes
 from tapir.wiring import Session
 
 UNIMPORTANT = {"limits", "price_per_million", "api_key_env", "headers_env", "threads", "data_parallel", "base_urls",
                "same_as"}  # fmt: skip
 """Settings of a model that cannot change its replies."""
+
+
+def tell_of_idle_processes(session: Session) -> None:
+    """Say before a training that it will keep fewer processes busy than it starts."""
+    if note := idle_note(session.recipe.train, session.recipe.ray):
+        session.progress.say(note)
 
 
 def plain(part: Any) -> Any:

@@ -25,6 +25,7 @@ from tapir.steps.common import (
     passes_in,
     plain,
     source_mark,
+    tell_of_idle_processes,
 )
 from tapir.steps.judgement import HELD_OUT, POOL, corrections, without_wrong, wrong_verdicts
 from tapir.steps.labelling import label_mark, labelled
@@ -118,6 +119,7 @@ def train_student_0(session: Session, pool: Step, answers: Step) -> Step:
             training.link_student(step.folder, start, session.weights_hash(start))
             return
         session.close_models()
+        tell_of_idle_processes(session)
         training.train(
             start,
             training.easy_examples(instructions_of(pool), answers_of(answers)),

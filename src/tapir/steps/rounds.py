@@ -28,6 +28,7 @@ from tapir.steps.common import (
     model_mark,
     passes_in,
     plain,
+    tell_of_idle_processes,
 )
 from tapir.steps.judgement import DROPPED, corrections
 from tapir.steps.keeping import keep_better
@@ -344,6 +345,7 @@ def train(session: Session, number: int, student: Step, examples: Step) -> Step:
 
     def work(step: Step, receipt: Receipt) -> None:
         session.close_models()
+        tell_of_idle_processes(session)
         training.train(
             training.weights_of(student.folder),
             list(examples.read(Example)),

@@ -20,11 +20,14 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from tapir import errors
 from tapir.config import RaySettings, Train
 from tapir.errors import ModelError, RecipeError, TapirError
 from tapir.training.folder import NOTHING, Allowed
 from tapir.training.needs import check_machine
+from tapir.training.pack import idle_processes
 from tapir.training.result import Progress, TrainResult, read_log, read_result
 from tapir.types import Example, Message
 
@@ -158,6 +161,35 @@ def check_config(settings: Train, ray: RaySettings) -> None:
         training.environment(settings, ray)
     elif settings.launcher == "accelerate":
         config_file(settings)
+
+
+def idle_note(settings: Train, ray: RaySettings) -> str | None:
+    """Where a recipe starts more processes than a step has work for, one line: the rest cost money and do nothing."""
+    count = process_count(settings, ray)
+    idle = idle_processes(
+        batch=settings.batch, micro_batch=settings.micro_batch, processes=count, packed=settings.packing
+    )
+    if not idle:
+        return None
+    lower = "" if settings.packing or settings.micro_batch == 1 else "lower train.micro_batch, "
+    return (
+        f"{idle} of {count} training processes have no example in any step (train.batch {settings.batch}, "
+        f"train.micro_batch {settings.micro_batch}); raise train.batch, {lower}or start fewer"
+    )
+
+
+def process_count(settings: Train, ray: RaySettings) -> int:
+    """How many processes train together, by the launcher's own rules."""
+    if settings.launcher == "ray":
+        return ray.training_workers
+    if settings.launcher == "single":
+        return 1
+    config = config_file(settings)
+    if config is None:
+        return max(1, _gpus())
+    plain: Any = yaml.safe_load(config.read_text(encoding="utf-8"))
+    # What else is wrong with the file, accelerate says.
+    return int(plain.get("num_processes") or 1) if isinstance(plain, dict) else 1
 
 
 def command(settings: Train, job: Path, processes: int | None = None) -> list[str]:

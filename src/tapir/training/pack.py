@@ -67,6 +67,12 @@ def plan_round(
     return Plan(tuple(micro for step in filled for micro in step), per_step, processes)
 
 
+def idle_processes(*, batch: int, micro_batch: int, processes: int, packed: bool = False) -> int:
+    """At least so many processes get no example in any step, as `plan_round` shares steps out: they train fillers."""
+    most = batch if packed else -(-batch // micro_batch)
+    return max(0, processes - most)
+
+
 def draw_epochs(rows: Sequence[Encoded], epochs: float, order: Order, seed: int) -> list[list[int]]:
     """Row numbers of each epoch in training order; the last epoch may be a part, drawn at random."""
     drawn: list[list[int]] = []

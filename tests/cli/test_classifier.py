@@ -13,7 +13,7 @@ from whole_run import recipe as tiny_recipe
 
 from tapir.cli import app
 from tapir.errors import DataError, ModelError, RecipeError
-from tapir.store.tables import read_rows
+from tapir.store.tables import read_plain, read_rows
 from tapir.types import Instruction
 
 
@@ -101,6 +101,16 @@ def test_rows_that_cannot_be_used_are_counted(place: Path, tmp_path: Path):
     receipt = json.loads(call("stage", "classify", *words).stderr.splitlines()[-1])
     assert (receipt["rows_in"], receipt["rows_out"]) == (3, 1)
     assert receipt["dropped"] == {"not_utf8": 1, "broken_json": 1}
+
+
+@pytest.mark.parametrize("command", [("classify",), ("stage", "classify")])
+def test_columns_are_named_as_a_recipe_does(place: Path, tmp_path: Path, command: tuple[str, ...]):
+    (tmp_path / "pool.csv").write_text("q,a\nName a river.,The Elbe.\n", encoding="utf-8")
+    words = (*command, tmp_path / "pool.csv", "-o", tmp_path / "out.jsonl", "--recipe", place / "recipe.yaml")
+    assert "--set seeds.columns.instruction=NAME" in failure(DataError, *words)
+    result = call(*words, "--set", "seeds.columns.instruction=q")
+    assert result.exit_code == 0, result.exception
+    assert [row["text"] for row in read_plain(tmp_path / "out.jsonl")] == ["Name a river."]
 
 
 def test_nobody_to_ask_a_folder_that_is_none_and_one_that_is_there(

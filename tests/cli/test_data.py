@@ -71,6 +71,36 @@ def test_a_form_that_is_none_is_refused_in_one_line(pool: str, tmp_path: Path):
     fails(RecipeError, said, "decontaminate", pool, "--against", pool, "--format", "column")
 
 
+def test_columns_are_named_as_a_recipe_does(tmp_path: Path):
+    pool, recipe = tmp_path / "pool.csv", tmp_path / "recipe.yaml"
+    pool.write_text(f"q,a\n{ITEM},21\nName a river.,The Elbe.\n", encoding="utf-8")
+    held_out = write(tmp_path / "held_out.jsonl", {"prompt": ITEM})
+    models = "{teacher: {kind: scripted}, student: {kind: local, model: x}}"
+    seeds = "{source: other.csv, sample: 1, columns: {instruction: q, answer: a}}"
+    recipe.write_text(f"models: {models}\nseeds: {seeds}\n", encoding="utf-8")
+    by_hand = ("--set", "seeds.columns.instruction=q", "--set", "seeds.columns.answer=a")
+    for named in (by_hand, ("--recipe", recipe)):
+        found = json.loads(call("data", "check", pool, "--json", *named))
+        assert (found["form"], found["rows"], found["instructions"], found["answers"]) == ("columns", 2, 2, 2)
+        assert "1 of 2 rows" in call("decontaminate", pool, "--against", held_out, *named, code=1)
+    fails(DataError, r"--set seeds\.columns\.instruction=NAME", "data", "check", pool)
+
+
+def test_a_column_that_is_not_there_is_named_beside_those_that_are(tmp_path: Path):
+    pool = tmp_path / "pool.csv"
+    pool.write_text("q,a\nName a river.,The Elbe.\n", encoding="utf-8")
+    for form in ((), ("--format", "columns")):
+        wrong = ("data", "check", pool, *form, "--set", "seeds.columns.instruction=quest")
+        fails(DataError, r"pool\.csv: no column `quest`; it has q, a; set seeds\.columns\.instruction to fit", *wrong)
+    unnamed = ("data", "check", pool, "--format", "columns")
+    fails(
+        DataError, "no column `instruction` or `prompt` or `question` or `text`; it has q, a; set seeds.col", *unnamed
+    )
+    fails(DataError, "no column `messages`; it has q, a; set seeds.format", *unnamed[:3], "--format", "messages")
+    unknown = ("data", "check", pool, "--set", "seeds.columns.prompt=q")
+    fails(RecipeError, r"seeds\.columns\.prompt.*Input should be 'instruction', 'input', 'system', 'answer'", *unknown)
+
+
 def test_decontamination_says_which_rows_of_the_pool_it_could_not_look_at(tmp_path: Path):
     pool = tmp_path / "pool.jsonl"
     pool.write_text('{"instruction": "Name a café."}\n{"instruction": "Name a river."}\n', encoding="latin-1")
@@ -148,6 +178,14 @@ def test_a_plan_of_a_labelled_pool_says_what_is_drawn_left_and_grown(tmp_path: P
     assert {t: by_task[t]["draw"] for t in ("Math", "Reasoning", "Law")} == {"Math": 6, "Reasoning": 6, "Law": 0}
     assert (by_task["Math"]["undrawn"], by_task["Reasoning"]["undrawn"]) == (24, 4)
     assert by_task["Code Debug"]["grow"] == 1
+
+
+def test_a_plan_takes_columns_and_targets_as_a_recipe_names_them(tmp_path: Path):
+    (tmp_path / "pool.csv").write_text("q,topic\n" + "".join(f"Question {n},Math\n" for n in range(9)), "utf-8")
+    named = ("--set", "seeds.columns.instruction=q", "--set", "seeds.columns.task=topic", "--set", "mix.targets.Math=1")
+    plan = json.loads(call("mix", "--plan", tmp_path / "pool.csv", "--size", 6, "--json", *named))
+    (math,) = (row for row in plan["tasks"] if row["task"] == "Math")
+    assert (math["target %"], math["draw"]) == (100, 6)
 
 
 def test_a_pool_without_labels_and_a_plan_without_the_word_are_refused(pool: str, tmp_path: Path):

@@ -161,6 +161,13 @@ def test_a_folder_among_the_files_of_a_pool_is_named(tmp_path: Path, name: str):
         load(tmp_path)
 
 
+def test_a_column_that_only_a_late_row_has_is_there(tmp_path: Path):
+    rows = "".join(f'{{"q": "Question {n}"}}\n' for n in range(60)) + '{"q": "Last", "topic": "Math"}\n'
+    (tmp_path / "pool.jsonl").write_text(rows, encoding="utf-8")
+    settings = Seeds(source=str(tmp_path / "pool.jsonl"), columns={"instruction": "q", "task": "topic"}, sample=10)
+    assert len(load_pool(settings, seed=1, receipt=Receipt("seeds")).instructions) == 10
+
+
 def test_what_is_dropped_is_told_with_its_text_its_place_and_what_it_repeats(tmp_path: Path):
     near = "Name a river that flows through the old city of Prague."
     rows = [GOOD.strip(), GOOD.strip(), "{broken", '{"instruction": 7, "output": "x"}']

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from tapir.cli.pools import pool_recipe
 from tapir.cli.printable import listed
 from tapir.cli.stage import open_stage
 from tapir.errors import RecipeError
@@ -39,14 +40,15 @@ def classify(
     as_json: AsJson = False,
 ) -> None:
     """Name task types: by a classifier where it is sure, by the teacher where it is not or where there is none."""
+    like = pool_recipe(file, None, recipe, sets).seeds
     if recipe is not None:
         with open_stage(recipe, sets, "classify") as (session, receipt):
-            rows = read_instructions(file, receipt)
+            rows = read_instructions(file, receipt, like)
             opened = open_classifier(classifier) if classifier else None
             found = list(_labelled(session, rows, opened, confidence, receipt))
     elif classifier is not None:
         receipt = Receipt("classify")
-        rows = read_instructions(file, receipt)
+        rows = read_instructions(file, receipt, like)
         opened = open_classifier(classifier)
         found = list(classify_with(rows, opened, None, confidence=confidence, receipt=receipt))
     else:

@@ -9,7 +9,7 @@ import typer
 
 from tapir.cli.decontaminate import decontaminate, short
 from tapir.cli.difficulty import difficulty
-from tapir.cli.pools import File, Form, pool_settings
+from tapir.cli.pools import File, Form, Recipe, Sets, pool_recipe
 from tapir.cli.printable import listed
 from tapir.cli.results import AsJson
 from tapir.cli.terminal import printable
@@ -24,9 +24,15 @@ app.command()(difficulty)
 
 
 @app.command()
-def check(file: File, form: Form = "auto", as_json: AsJson = False) -> None:
+def check(
+    file: File,
+    form: Form = None,
+    recipe: Recipe = None,
+    sets: Sets = [],  # noqa: B006
+    as_json: AsJson = False,
+) -> None:
     """What a run would read from a pool, and what it would drop and why; nothing is sent."""
-    found = check_pool(pool_settings(file, form))
+    found = check_pool(pool_recipe(file, form, recipe, sets).seeds)
     if as_json:
         print(json.dumps(asdict(found), ensure_ascii=False))
         return

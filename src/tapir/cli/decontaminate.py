@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from tapir.cli.pools import File, Form, pool_settings
+from tapir.cli.pools import File, Form, Recipe, Sets, pool_recipe
 from tapir.cli.printable import listed
 from tapir.cli.results import AsJson
 from tapir.cli.terminal import printable
@@ -38,14 +38,16 @@ def decontaminate(
     folder: Annotated[str | None, typer.Option(help="Folder with benchmarks as NAME.jsonl.")] = None,
     allow: Annotated[list[str], typer.Option(help="An id, set/id, or a reviewed table.")] = [],  # noqa: B006
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Write the matches, .jsonl or .parquet.")] = None,
-    form: Form = "auto",
+    form: Form = None,
+    recipe: Recipe = None,
+    sets: Sets = [],  # noqa: B006
     as_json: AsJson = False,
 ) -> None:
     """Find evaluation texts in a pool's instructions and answers; exit code 1 where there are any.
 
     Set `allow` to true in the written table where a match is fine, and give the table to --allow.
     """
-    source = pool_settings(file, form)
+    source = pool_recipe(file, form, recipe, sets).seeds
     settings = Decontaminate(against=tuple(against), waive=tuple(waive), folder=folder, allow=tuple(allow))
     items = seeding.evaluation_texts((), settings)
     index = ContaminationIndex(items, allow=decontaminating.allowed(settings.allow))

@@ -9,15 +9,14 @@ from typing import Annotated, Any
 
 import typer
 
+from tapir.cli.pools import Sets, pool_recipe
 from tapir.cli.results import AsJson
 from tapir.cli.terminal import printable
-from tapir.config import Seeds
 from tapir.errors import RecipeError
 from tapir.stages import seeds as seeding
 from tapir.steps.plans import draw_table, round_table
 from tapir.store.rundir import open_run
 from tapir.types import Receipt
-from tapir.wiring import load_recipe
 
 
 def register(app: typer.Typer) -> None:
@@ -30,7 +29,10 @@ def mix(
     plan: Annotated[bool, typer.Option("--plan", help="Show the plan; nothing is drawn.")] = False,
     round_number: Annotated[int, typer.Option("--round", min=1, help="Of a run: which round.")] = 1,
     size: Annotated[int | None, typer.Option(min=1, help="Of a pool: rows to draw.")] = None,
-    recipe: Annotated[str | None, typer.Option(help="Of a pool: recipe whose targets and taxonomy are used.")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="Of a pool: recipe whose targets, taxonomy and `seeds` are used.")
+    ] = None,
+    sets: Sets = [],  # noqa: B006
     as_json: AsJson = False,
 ) -> None:
     """What a round, or a draw of some size, would take, leave and have to grow by task type."""
@@ -39,10 +41,10 @@ def mix(
     if what.is_dir() and (what / "recipe.yaml").exists():
         head, rows = round_table(open_run(what), round_number)
     else:
-        rows_of = Seeds(source=str(what), near_duplicates=False)
-        pool = seeding.load_pool(rows_of, seed=0, receipt=Receipt("seeds")).instructions
+        settings = pool_recipe(str(what), None, recipe, sets)
+        pool = seeding.load_pool(settings.seeds, seed=0, receipt=Receipt("seeds")).instructions
         supply = Counter(i.task for i in pool if i.task)
-        head, rows = draw_table(supply, len(pool), load_recipe(recipe) if recipe else None, size)
+        head, rows = draw_table(supply, len(pool), settings, size)
     if as_json:
         print(json.dumps({**head, "tasks": rows}))
         return

@@ -59,6 +59,10 @@ def _rows(path: Path, row_type: type[Row]) -> list[Row]:
     return found
 
 
+def _instructions(path: Path, session: Session, receipt: Receipt) -> list[Instruction]:
+    return read_instructions(str(path), receipt, like=session.recipe.seeds)
+
+
 def _by_id(path: Path) -> dict[str, Answer]:
     return {a.instruction_id: a for a in _rows(path, Answer)}
 
@@ -68,7 +72,7 @@ def annotate(instructions: Path, out: Out, recipe: Recipe, sets: Sets = []) -> N
     """The teacher's direct answers."""
     with open_stage(recipe, sets, "annotate") as (session, receipt):
         rows = annotating.answer_as_teacher(
-            read_instructions(str(instructions), receipt),
+            _instructions(instructions, session, receipt),
             session.caller("teacher"),
             session.sampling("teacher", "writing"),
             passes=passes_in(session),
@@ -81,7 +85,7 @@ def annotate(instructions: Path, out: Out, recipe: Recipe, sets: Sets = []) -> N
 def classify(instructions: Path, out: Out, recipe: Recipe, sets: Sets = []) -> None:  # noqa: B006
     """Task types, by whom the recipe says."""
     with open_stage(recipe, sets, "classify") as (session, receipt):
-        write_rows(out, Instruction, labelled(session, read_instructions(str(instructions), receipt), receipt))
+        write_rows(out, Instruction, labelled(session, _instructions(instructions, session, receipt), receipt))
 
 
 @app.command()
@@ -96,7 +100,7 @@ def answer(
     with open_stage(recipe, sets, "answer") as (session, receipt):
         folder = student or session.student_weights()
         rows = annotating.answer_as_student(
-            read_instructions(str(instructions), receipt),
+            _instructions(instructions, session, receipt),
             session.student(folder),
             session.sampling("student", "student"),
             author=folder.name,
@@ -120,7 +124,7 @@ def judge(
         student, teacher = _by_id(student_answers), _by_id(teacher_answers)
         pairs = [
             judging.Pair(i, student[i.id].author, student[i.id].text, teacher[i.id].text)
-            for i in read_instructions(str(instructions), receipt)
+            for i in _instructions(instructions, session, receipt)
             if i.id in student and i.id in teacher
         ]
         write_rows(
@@ -149,7 +153,7 @@ def expand(
     """New instructions from hard ones."""
     with open_stage(recipe, sets, "expand") as (session, receipt):
         value = {d.instruction_id: d.value for d in _rows(difficulties, Difficulty)}
-        hard = [i for i in read_instructions(str(instructions), receipt) if i.id in value]
+        hard = [i for i in _instructions(instructions, session, receipt) if i.id in value]
         plan = plan_round(
             Counter(str(i.task) for i in hard),
             {},
@@ -169,7 +173,7 @@ def expand(
 def refine(instructions: Path, out: Out, recipe: Recipe, sets: Sets = []) -> None:  # noqa: B006
     """Refined forms of instructions."""
     with open_stage(recipe, sets, "refine") as (session, receipt):
-        write_rows(out, Refinement, rounds.refined(session, read_instructions(str(instructions), receipt), receipt))
+        write_rows(out, Refinement, rounds.refined(session, _instructions(instructions, session, receipt), receipt))
 
 
 @app.command()
@@ -187,7 +191,7 @@ def mix(
     with open_stage(recipe, sets, "mix") as (session, receipt):
         value = {d.instruction_id: d.value for d in _rows(difficulties, Difficulty)}
         known = _by_id(answers)
-        rows = [i for i in read_instructions(str(instructions), receipt) if i.id in known]
+        rows = [i for i in _instructions(instructions, session, receipt) if i.id in known]
         hard, easy = [i for i in rows if i.id in value], [i for i in rows if i.id not in value]
         plan = rounds.plan_for(session.recipe, session.taxonomy, round_number, hard, easy)
         if plan_only:
@@ -230,6 +234,6 @@ def enhance(
     """The teacher's answers to refined texts."""
     with open_stage(recipe, sets, "enhance") as (session, receipt):
         refined = {r.instruction_id: r for r in _rows(refinements, Refinement)}
-        rows = [i for i in read_instructions(str(instructions), receipt) if i.id in refined]
+        rows = [i for i in _instructions(instructions, session, receipt) if i.id in refined]
         found = rounds.enhanced(session, rows, refined, _by_id(answers), 1, [], receipt)
         write_rows(out, Answer, found)

@@ -9,6 +9,8 @@ from pydantic import AliasChoices, Field, model_validator
 from tapir.config.part import Part, Positive, Share
 from tapir.config.training import Train
 
+Column = Literal["instruction", "input", "system", "answer", "task"]
+
 
 class Seeds(Part):
     """The seed pool D."""
@@ -21,7 +23,7 @@ class Seeds(Part):
     """Hub split."""
     format: Literal["auto", "alpaca", "messages", "sharegpt", "columns"] = "auto"
     """Row form; detected by default."""
-    columns: dict[str, str] = {}
+    columns: dict[Column, str] = {}
     """For `columns`: which column is `instruction`, `input`, `system`, `answer`, `task`."""
     turns: Literal["first", "last", "each"] = "last"
     """Which user turn of a conversation becomes the instruction; what stands before is its context."""

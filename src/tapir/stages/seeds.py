@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import random
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from itertools import islice
@@ -44,6 +44,11 @@ FindRepeated = Callable[[Sequence[tuple[str, str]]], list[NearDuplicate]]
 
 FORM_ROWS = 50
 """Rows whose keys are looked at to tell the form."""
+TEXTS = ("instruction", "prompt", "question", "text")
+"""Columns that may be the instruction where none is named, the first that is there."""
+NEEDED: dict[Form, tuple[str, ...]] = {
+    "alpaca": ("instruction",), "columns": TEXTS, "messages": ("messages",), "sharegpt": ("conversations",),
+}  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -63,10 +68,10 @@ def load_pool(
     """The instructions of a source, exact duplicates removed, a random subset if one is asked for."""
     pool, seen = Pool(), set[str]()
     rows = list(read_source(settings, split))
+    form = form_of(settings, rows)
     if settings.sample is not None and settings.sample < len(rows):
         kept = set(random.Random(seed).sample(range(len(rows)), settings.sample))
         rows = [row for number, row in enumerate(rows) if number in kept]
-    form = form_of(settings, rows)
     for where, row in rows:
         for instruction, answer in _instructions(where, row, form, settings, pool, receipt, dropped):
             if instruction.id in seen:
@@ -169,26 +174,42 @@ def _hub(settings: Seeds) -> Iterator[Located]:
 
 
 def form_of(settings: Seeds, rows: list[Located]) -> Form:
-    """The rows' form: as the settings say, else by the keys of the first ones."""
+    """The rows' form: as the settings say, else by the keys of the first ones; its columns must be there."""
     if not rows:
         raise DataError(f"{settings.source}: it is empty; give a file or folder with instructions in it")
-    if settings.format != "auto":
-        return settings.format
-    keys = {key for row in islice(_readable(rows), FORM_ROWS) for key in row}
-    if not keys:
-        return "columns"  # there is nothing to tell it by; what is wrong with every row is the reader's to say
+    keys = dict.fromkeys(str(key) for row in islice(_readable(rows), FORM_ROWS) for key in row)
+    form = settings.format if settings.format != "auto" else _form_by(keys, settings)
+    if keys:
+        _check_columns(form, settings, rows, keys)
+    return form
+
+
+def _form_by(keys: Collection[str], settings: Seeds) -> Form:
     if "messages" in keys:
         return "messages"
     if "conversations" in keys:
         return "sharegpt"
     if "instruction" in keys and not settings.columns:
         return "alpaca"
-    if settings.columns or keys & {"prompt", "question", "text"}:
+    # Without a key there is nothing to tell it by; what is wrong with every row is the reader's to say.
+    if settings.columns or not keys or any(name in keys for name in TEXTS):
         return "columns"
     raise DataError(
-        f"{settings.source}: cannot tell its form from the keys {', '.join(sorted(keys)) or '(none)'}; "
-        "set seeds.format, and seeds.columns where columns have other names"
+        f"{settings.source}: cannot tell its form from the keys {', '.join(keys)}; name its columns, as in "
+        "`--set seeds.columns.instruction=NAME`, or set seeds.format"
     )
+
+
+def _check_columns(form: Form, settings: Seeds, rows: list[Located], keys: Iterable[str]) -> None:
+    """Refuse columns that no row has: every row would be without them."""
+    named = settings.columns if form == "columns" else {}
+    wanted: dict[str, tuple[str, ...]] = {f"seeds.columns.{field}": (column,) for field, column in named.items()}
+    if "instruction" not in named:
+        wanted["seeds.columns.instruction" if form == "columns" else "seeds.format"] = NEEDED[form]
+    for setting, columns in wanted.items():
+        if not any(column in row for row in _readable(rows) for column in columns):
+            missing = " or ".join(f"`{column}`" for column in columns)
+            raise DataError(f"{settings.source}: no column {missing}; it has {', '.join(keys)}; set {setting} to fit")
 
 
 def _readable(rows: Iterable[Located]) -> Iterator[Row]:
@@ -203,9 +224,9 @@ def _alpaca(row: Row, settings: Seeds) -> Found:
 
 
 def _columns(row: Row, settings: Seeds) -> Found:
-    names = {"text": next((k for k in ("instruction", "prompt", "question", "text") if k in row), "instruction")}
+    names = {"text": next((k for k in TEXTS if k in row), "instruction")}
     answer = next((k for k in ("answer", "output", "response", "completion") if k in row), "answer")
-    renamed = {("text" if k == "instruction" else k): v for k, v in settings.columns.items()}
+    renamed = {("text" if k == "instruction" else str(k)): v for k, v in settings.columns.items()}
     return _single(row, {**names, "answer": answer, **renamed}, settings)
 
 

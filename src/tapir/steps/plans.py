@@ -50,13 +50,13 @@ def round_table(run: RunDir, number: int) -> tuple[dict[str, Any], list[dict[str
 
 
 def draw_table(
-    supply: Mapping[str, int], rows: int, recipe: Recipe | None, size: int | None
+    supply: Mapping[str, int], rows: int, recipe: Recipe, size: int | None
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """What a draw by the targets takes of a labelled pool, leaves, and would have to grow; by default the largest."""
-    taxonomy = load_taxonomy(Path(recipe.taxonomy) if recipe and recipe.taxonomy else None)
+    taxonomy = load_taxonomy(Path(recipe.taxonomy) if recipe.taxonomy else None)
     if not any(task in taxonomy for task in supply):
         raise DataError("no row carries a task type of the taxonomy; label them with `tapir stage classify`")
-    targets = targets_for(taxonomy.names, recipe.mix.targets if recipe else {})
+    targets = targets_for(taxonomy.names, recipe.mix.targets)
     wanted = size or plan_round({}, supply, targets, 0.0).size
     quota = quotas(supply, targets, wanted)
     table = [

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from tapir.errors import DataError
@@ -63,6 +63,18 @@ class Instruction:
         """The conversation that asks for an answer; `text` replaces the instruction's own (a refined form)."""
         opening = (Message("system", self.system),) if self.system else ()
         return (*opening, *self.history, Message("user", self.text if text is None else text))
+
+
+@dataclass(frozen=True, slots=True)
+class Seed(Instruction):
+    """An instruction with the answer that came with it: a row of a labelled file, which can be a pool again."""
+
+    answer: str | None = None
+
+    @property
+    def instruction(self) -> Instruction:
+        """The same without the answer."""
+        return Instruction(**{f.name: getattr(self, f.name) for f in fields(Instruction)})
 
 
 @dataclass(frozen=True, slots=True)

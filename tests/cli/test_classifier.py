@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,12 @@ from typer.testing import CliRunner, Result
 from whole_run import recipe as tiny_recipe
 
 from tapir.cli import app
+from tapir.config import Seeds
 from tapir.errors import DataError, ModelError, RecipeError
+from tapir.stages.reading import read_instructions
+from tapir.stages.seeds import load_pool
 from tapir.store.tables import read_plain, read_rows
-from tapir.types import Instruction
+from tapir.types import Instruction, Receipt
 
 
 def call(*words: object) -> Result:
@@ -49,7 +53,7 @@ def trained(place: Path) -> tuple[Path, Result]:
     return out, result
 
 
-def write(path: Path, *rows: dict[str, str]) -> None:
+def write(path: Path, *rows: dict[str, object]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
@@ -91,6 +95,32 @@ def test_a_teacher_alone_will_do(place: Path, tmp_path: Path):
     result = call("classify", place / "plain.jsonl", "-o", tmp_path / "out.jsonl", "--recipe", place / "recipe.yaml")
     assert result.exit_code == 0, result.exception
     assert "36 instructions, 36 labelled by the teacher" in result.stdout
+
+
+SAID = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Name a river."},
+        {"role": "assistant", "content": "The Elbe."}, {"role": "user", "content": "And a lake?"}]  # fmt: skip
+CHECKED = {"instruction": "Add.", "input": "1 2", "output": "3", "check": {"kind": "exact", "answers": ["3"]}}
+POOLS = [[CHECKED, {"instruction": "Name a hill."}], [{"messages": [*SAID, {"role": "assistant", "content": "Como."}]}]]
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".parquet"])
+@pytest.mark.parametrize("command", [("classify",), ("stage", "classify")])
+@pytest.mark.parametrize("rows", POOLS)
+def test_a_labelled_pool_is_a_pool_with_all_that_it_held(
+    place: Path, tmp_path: Path, rows: list[dict[str, object]], command: tuple[str, ...], ending: str
+):
+    pool, labelled = tmp_path / "pool.jsonl", tmp_path / f"labelled{ending}"
+    write(pool, *rows)
+    result = call(*command, pool, "-o", labelled, "--recipe", place / "recipe.yaml")
+    assert result.exit_code == 0, result.exception
+    before, after = (load_pool(Seeds(source=str(p)), seed=0, receipt=Receipt("seeds")) for p in (pool, labelled))
+    assert after.answers == before.answers
+    assert len(before.answers) == 1
+    tasks = [i.task for i in after.instructions]
+    assert after.instructions == [replace(i, task=t) for i, t in zip(before.instructions, tasks, strict=True)]
+    assert None not in tasks
+    assert read_instructions(str(labelled), Receipt("stage")) == after.instructions
+    assert list(read_rows(labelled, Instruction)) == after.instructions
 
 
 def test_rows_that_cannot_be_used_are_counted(place: Path, tmp_path: Path):

@@ -9,17 +9,18 @@ from typing import Annotated
 
 import typer
 
+from tapir.cli.outputs import table_for
 from tapir.cli.pools import pool_recipe
 from tapir.cli.printable import listed
 from tapir.cli.stage import open_stage
 from tapir.errors import RecipeError
 from tapir.models.classifier import Classifier, open_classifier
 from tapir.stages.classify import check_labels, classify_with
-from tapir.stages.reading import read_instructions
+from tapir.stages.reading import read_pool
 from tapir.steps.labelling import by_teacher, labelled
 from tapir.store.rundir import as_plain
 from tapir.store.tables import write_rows
-from tapir.types import Instruction, Receipt
+from tapir.types import Instruction, Receipt, Seed
 from tapir.wiring import Session
 
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
@@ -40,20 +41,21 @@ def classify(
     as_json: AsJson = False,
 ) -> None:
     """Name task types: by a classifier where it is sure, by the teacher where it is not or where there is none."""
+    table_for(out, file)
     like = pool_recipe(file, None, recipe, sets).seeds
     if recipe is not None:
         with open_stage(recipe, sets, "classify") as (session, receipt):
-            rows = read_instructions(file, receipt, like)
+            pool = read_pool(file, receipt, like)
             opened = open_classifier(classifier) if classifier else None
-            found = list(_labelled(session, rows, opened, confidence, receipt))
+            found = list(_labelled(session, pool.instructions, opened, confidence, receipt))
     elif classifier is not None:
         receipt = Receipt("classify")
-        rows = read_instructions(file, receipt, like)
+        pool = read_pool(file, receipt, like)
         opened = open_classifier(classifier)
-        found = list(classify_with(rows, opened, None, confidence=confidence, receipt=receipt))
+        found = list(classify_with(pool.instructions, opened, None, confidence=confidence, receipt=receipt))
     else:
         raise RecipeError("nobody is there to name task types; give --classifier, --recipe, or both")
-    write_rows(out, Instruction, found)
+    write_rows(out, Seed, pool.seeds(found))
     if as_json:
         print(json.dumps(as_plain(receipt), ensure_ascii=False))
         return

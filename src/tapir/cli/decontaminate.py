@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from tapir.cli.outputs import table_for
 from tapir.cli.pools import File, Form, Recipe, Sets, pool_recipe
 from tapir.cli.printable import listed
 from tapir.cli.results import AsJson
@@ -47,6 +48,8 @@ def decontaminate(
 
     Set `allow` to true in the written table where a match is fine, and give the table to --allow.
     """
+    if out is not None:
+        table_for(out, file, *against, *allow)
     source = pool_recipe(file, form, recipe, sets).seeds
     settings = Decontaminate(against=tuple(against), waive=tuple(waive), folder=folder, allow=tuple(allow))
     items = seeding.evaluation_texts((), settings)

@@ -17,6 +17,7 @@ from typing import Annotated, TypeVar
 
 import typer
 
+from tapir.cli.outputs import apart, table_for
 from tapir.cli.terminal import TerminalProgress
 from tapir.curriculum.mixture import plan_round, targets_for
 from tapir.errors import DataError
@@ -25,13 +26,13 @@ from tapir.stages import judge as judging
 from tapir.stages import mix as mixing
 from tapir.stages import select as selecting
 from tapir.stages import train as training
-from tapir.stages.reading import read_instructions
+from tapir.stages.reading import read_instructions, read_pool
 from tapir.steps import rounds
 from tapir.steps.common import passes_in
 from tapir.steps.labelling import labelled
 from tapir.store.rundir import as_plain
 from tapir.store.tables import read_rows, write_rows
-from tapir.types import Answer, Difficulty, Example, Instruction, Receipt, Refinement, Rejection, Verdict
+from tapir.types import Answer, Difficulty, Example, Instruction, Receipt, Refinement, Rejection, Seed, Verdict
 from tapir.wiring import Session, load_recipe, open_tools
 
 app = typer.Typer(help="Single stages on files.", no_args_is_help=True)
@@ -70,6 +71,7 @@ def _by_id(path: Path) -> dict[str, Answer]:
 @app.command()
 def annotate(instructions: Path, out: Out, recipe: Recipe, sets: Sets = []) -> None:  # noqa: B006
     """The teacher's direct answers."""
+    table_for(out, instructions)
     with open_stage(recipe, sets, "annotate") as (session, receipt):
         rows = annotating.answer_as_teacher(
             _instructions(instructions, session, receipt),
@@ -84,8 +86,10 @@ def annotate(instructions: Path, out: Out, recipe: Recipe, sets: Sets = []) -> N
 @app.command()
 def classify(instructions: Path, out: Out, recipe: Recipe, sets: Sets = []) -> None:  # noqa: B006
     """Task types, by whom the recipe says."""
+    table_for(out, instructions)
     with open_stage(recipe, sets, "classify") as (session, receipt):
-        write_rows(out, Instruction, labelled(session, _instructions(instructions, session, receipt), receipt))
+        pool = read_pool(str(instructions), receipt, like=session.recipe.seeds)
+        write_rows(out, Seed, pool.seeds(labelled(session, pool.instructions, receipt)))
 
 
 @app.command()
@@ -97,6 +101,7 @@ def answer(
     sets: Sets = [],  # noqa: B006
 ) -> None:
     """A student's answers."""
+    table_for(out, instructions)
     with open_stage(recipe, sets, "answer") as (session, receipt):
         folder = student or session.student_weights()
         rows = annotating.answer_as_student(
@@ -120,6 +125,7 @@ def judge(
     sets: Sets = [],  # noqa: B006
 ) -> None:
     """Verdicts on pairs of answers, in both orders."""
+    table_for(out, instructions, student_answers, teacher_answers)
     with open_stage(recipe, sets, "judge") as (session, receipt):
         student, teacher = _by_id(student_answers), _by_id(teacher_answers)
         pairs = [
@@ -135,6 +141,7 @@ def judge(
 @app.command()
 def select(verdicts: Path, out: Out, delta: float = 2.0) -> None:
     """Difficulties above δ."""
+    table_for(out, verdicts)
     receipt = Receipt("select")
     _, hard = selecting.select(read_rows(verdicts, Verdict), delta, receipt=receipt)
     write_rows(out, Difficulty, hard)
@@ -151,6 +158,9 @@ def expand(
     sets: Sets = [],  # noqa: B006
 ) -> None:
     """New instructions from hard ones."""
+    table_for(out, instructions, difficulties)
+    refused = out.with_name(f"{out.stem}.rejected{out.suffix}")
+    table_for(refused, instructions, difficulties)
     with open_stage(recipe, sets, "expand") as (session, receipt):
         value = {d.instruction_id: d.value for d in _rows(difficulties, Difficulty)}
         hard = [i for i in _instructions(instructions, session, receipt) if i.id in value]
@@ -166,12 +176,13 @@ def expand(
         rejections: list[Rejection] = []
         taken = rounds.grown_from(session, 1, plan.grow, hard, hard, value, {}, rejections, receipt)
         write_rows(out, Instruction, taken)
-        write_rows(out.with_name(f"{out.stem}.rejected{out.suffix}"), Rejection, rejections)
+        write_rows(refused, Rejection, rejections)
 
 
 @app.command()
 def refine(instructions: Path, out: Out, recipe: Recipe, sets: Sets = []) -> None:  # noqa: B006
     """Refined forms of instructions."""
+    table_for(out, instructions)
     with open_stage(recipe, sets, "refine") as (session, receipt):
         write_rows(out, Refinement, rounds.refined(session, _instructions(instructions, session, receipt), receipt))
 
@@ -188,6 +199,8 @@ def mix(
     sets: Sets = [],  # noqa: B006
 ) -> None:
     """A round's training set by α and Pr(T)."""
+    if not plan_only:
+        table_for(out, instructions, difficulties, answers)
     with open_stage(recipe, sets, "mix") as (session, receipt):
         value = {d.instruction_id: d.value for d in _rows(difficulties, Difficulty)}
         known = _by_id(answers)
@@ -208,6 +221,7 @@ def mix(
 @app.command()
 def train(examples: Path, student: Path, out: Out, recipe: Recipe, sets: Sets = []) -> None:  # noqa: B006
     """Fine-tune a student on examples."""
+    apart((out,), (examples, student))
     with open_stage(recipe, sets, "train") as (session, receipt):
         training.train(
             student,
@@ -232,6 +246,7 @@ def enhance(
     sets: Sets = [],  # noqa: B006
 ) -> None:
     """The teacher's answers to refined texts."""
+    table_for(out, instructions, refinements, answers)
     with open_stage(recipe, sets, "enhance") as (session, receipt):
         refined = {r.instruction_id: r for r in _rows(refinements, Refinement)}
         rows = [i for i in _instructions(instructions, session, receipt) if i.id in refined]

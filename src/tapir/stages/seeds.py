@@ -10,7 +10,7 @@ import json
 import random
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from importlib import resources
 from itertools import islice
 from pathlib import Path
@@ -30,6 +30,7 @@ from tapir.types import (
     KeepDropped,
     Message,
     Receipt,
+    Seed,
     canonical_json,
     content_id,
     forget,
@@ -60,6 +61,11 @@ class Pool:
     problems: list[tuple[str, str]] = field(default_factory=lambda: list[tuple[str, str]]())
     where: list[str] = field(default_factory=lambda: list[str]())
     """Where each instruction stood, in their order."""
+
+    def seeds(self, labelled: Iterable[Instruction]) -> Iterator[Seed]:
+        """These instructions of the pool with the answers that came with them."""
+        for i in labelled:
+            yield Seed(**{f.name: getattr(i, f.name) for f in fields(Instruction)}, answer=self.answers.get(i.id))
 
 
 def load_pool(
@@ -233,19 +239,39 @@ def _columns(row: Row, settings: Seeds) -> Found:
 def _single(row: Row, names: dict[str, str], settings: Seeds) -> Found:
     text, extra = row.get(names["text"]), row.get(names.get("input", "input"))
     system, answer = row.get(names.get("system", "system")), row.get(names["answer"])
-    task, check = row.get(names.get("task", "task")), row.get("check")
+    task = row.get(names.get("task", "task"))
     if not isinstance(text, str) or not isinstance(extra, str | None) or not isinstance(system, str | None):
         return [], "not_a_string"
     if not text.strip():
         return [], "empty"
+    earlier, problem = _said(_turns_of(row.get("history")), "role", "content")
+    if problem:
+        return [], problem
     whole = f"{text.strip()}\n\n{extra.strip()}" if extra and extra.strip() else text.strip()
     instruction = Instruction(
         whole,
         system=system or None,
+        history=tuple(earlier),
         task=task if isinstance(task, str) else None,
-        check=canonical_json(check) if isinstance(check, dict) else None,
+        check=_check(row.get("check")),
     )
     return [(instruction, answer if isinstance(answer, str) else None)], None
+
+
+def _turns_of(history: Any) -> list[Any]:
+    """The turns before an instruction, as our own files hold them; pairs of texts, which others write, are not read."""
+    turns = cast("list[Any]", history) if isinstance(history, list) else []
+    return turns if all(isinstance(turn, dict) for turn in turns) else []
+
+
+def _check(value: Any) -> str | None:
+    """The check in its one spelling, given as an object or, as in our own files, as its JSON."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return None
+    return canonical_json(value) if isinstance(value, dict) else None
 
 
 _SPEAKERS = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
@@ -262,12 +288,9 @@ def _sharegpt(row: Row, settings: Seeds) -> Found:
 def _conversation(turns: Any, role_key: str, text_key: str, settings: Seeds) -> Found:
     if not isinstance(turns, list) or not turns:
         return [], "empty"
-    said: list[Message] = []
-    for turn in cast("list[Any]", turns):
-        role = _SPEAKERS.get(str(turn.get(role_key))) if isinstance(turn, dict) else None
-        if role is None or not isinstance(turn.get(text_key), str):
-            return [], "unknown_speaker" if role is None else "not_a_string"
-        said.append(Message(cast("Any", role), turn[text_key]))
+    said, problem = _said(cast("list[Any]", turns), role_key, text_key)
+    if problem:
+        return [], problem
     system = "\n".join(m.content for m in said if m.role == "system") or None
     spoken = [m for m in said if m.role != "system"]
     asked = [n for n, m in enumerate(spoken) if m.role == "user" and m.content.strip()]
@@ -275,6 +298,16 @@ def _conversation(turns: Any, role_key: str, text_key: str, settings: Seeds) -> 
         return [], "no_user_turn"
     chosen = {"first": asked[:1], "last": asked[-1:], "each": asked}[settings.turns]
     return [_turn(spoken, n, system) for n in chosen], None
+
+
+def _said(turns: list[Any], role_key: str, text_key: str) -> tuple[list[Message], str | None]:
+    said: list[Message] = []
+    for turn in turns:
+        role = _SPEAKERS.get(str(turn.get(role_key))) if isinstance(turn, dict) else None
+        if role is None or not isinstance(turn.get(text_key), str):
+            return [], "unknown_speaker" if role is None else "not_a_string"
+        said.append(Message(cast("Any", role), turn[text_key]))
+    return said, None
 
 
 def _turn(spoken: list[Message], number: int, system: str | None) -> tuple[Instruction, str | None]:

@@ -79,6 +79,8 @@ def from_plain(row_type: type[Row], plain: dict[str, Any], *, where: str = "row"
     known = _fields(row_type)
     values: dict[str, Any] = {}
     for name, value in plain.items():
+        if name in _narrower(row_type):
+            continue
         if name not in known:
             raise DataError(f"{where}: {row_type.__name__} has no field {name!r}; it has {', '.join(known)}")
         values[name] = made = _typed(value)
@@ -114,6 +116,13 @@ def _fields(row_type: type[Any]) -> dict[str, tuple[Kinds, Kinds]]:
     """What each field may hold, and what the items of one that is a list are."""
     hints = get_type_hints(row_type)
     return {f.name: _kinds(hints[f.name]) for f in dataclasses.fields(row_type)}
+
+
+@functools.cache
+def _narrower(row_type: type[Any]) -> frozenset[str]:
+    """Fields of narrower types alone: a file of those is one of this type as well."""
+    found = {f.name for narrower in row_type.__subclasses__() for f in dataclasses.fields(narrower)}
+    return frozenset(found - _fields(row_type).keys())
 
 
 def _kinds(hint: Any) -> tuple[Kinds, Kinds]:

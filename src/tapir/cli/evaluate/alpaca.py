@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tapir.cli.evaluate.options import Asked, Judged, Live, Model, Prompts
+from tapir.cli.outputs import apart
 from tapir.cli.results import Finding, Handover, deliver, interval, spelled, warnings_as_lines, write_jsonl
 from tapir.cli.unfolded import Without, unfolded
 from tapir.curriculum.comparison import Difference, paired_difference, sentence
@@ -45,6 +46,9 @@ def alpaca(
     how: Handover,
 ) -> None:
     """AlpacaEval 2.0's win rate by the public rules: of stored annotations, or of a model judged live."""
+    apart(
+        (how.out, live.write), (annotations, model, prompts, reference, glm, difficulty, against, judged.judge_prompt)
+    )
     controls = {"glm": glm, "difficulty": difficulty, "against": against}
     if annotations is None and model is None:
         raise RecipeError("give --annotations to score a stored file, or --model and --prompts to judge live")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from tapir.cli.evaluate.options import Asked, Judged, Live
+from tapir.cli.outputs import apart
 from tapir.cli.results import Finding, Handover, deliver, interval, spelled, warnings_as_lines, write_jsonl
 from tapir.cli.unfolded import Without, unfolded
 from tapir.curriculum.comparison import Difference, corrected, paired_difference, sentence
@@ -53,6 +54,7 @@ def mt_bench_command(
     how: Handover,
 ) -> None:
     """MT-Bench: grades of every model in a file of stored judgments, or of models that answer and are graded live."""
+    apart((how.out, live.write), (judgments, *models, questions, judged.judge_prompt))
     if (judgments is None) == (not models):
         raise RecipeError("give --judgments to score a stored file, or --model and --questions to judge live")
     with warnings_as_lines():

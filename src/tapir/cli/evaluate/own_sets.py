@@ -11,6 +11,7 @@ import typer
 from tapir.cli.evaluate.live import open_bench
 from tapir.cli.evaluate.mt_bench import graded as graded_by
 from tapir.cli.evaluate.options import Asked, Judged, Live, Models, Prompts
+from tapir.cli.outputs import apart
 from tapir.cli.results import Finding, Handover, deliver, spelled, warnings_as_lines, write_jsonl
 from tapir.cli.unfolded import unfolded
 from tapir.curriculum.comparison import corrected, win_sentence
@@ -42,6 +43,7 @@ def pairwise(
     how: Handover,
 ) -> None:
     """Win rate against another model, round or reference answers, judged in both orders."""
+    apart((how.out, live.write), (*models, against, prompts, judged.judge_prompt))
     with warnings_as_lines():
         found, source = _compared(Asked(models, live, judged), prompts, against)
     deliver(pairs_finding(found, source), how)
@@ -95,6 +97,7 @@ def graded(
     how: Handover,
 ) -> None:
     """Answers graded from 1 to 10, beside a reference answer where there is one."""
+    apart((how.out, live.write), (*models, prompts, judged.judge_prompt))
     with warnings_as_lines(), open_bench(Asked(models, live, judged)) as bench:
         rival, given = bench.contender(against), bench.prompts(prompts)
         instructions = [p.instruction for p in given]

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from tapir.cli.evaluate.options import Asked, Judged, Live, Model, Prompts
+from tapir.cli.outputs import apart
 from tapir.cli.results import Finding, Handover, deliver, interval, spelled, warnings_as_lines, write_jsonl
 from tapir.cli.unfolded import unfolded
 from tapir.errors import DataError, RecipeError
@@ -41,6 +42,7 @@ def relative(
     how: Handover,
 ) -> None:
     """Relative quality (Figure 4): of stored reviews, or by our own judging in both orders."""
+    apart((how.out, live.write), (reviews, questions, model, prompts, reference, judged.judge_prompt))
     with warnings_as_lines():
         if reviews is not None:
             found = _stored(reviews, questions, model, judged)

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from tapir.cli.evaluate.options import Asked, Live, Rated
+from tapir.cli.outputs import apart
 from tapir.cli.results import Finding, Handover, deliver, interval, spelled, warnings_as_lines, write_jsonl
 from tapir.cli.unfolded import unfolded
 from tapir.errors import RecipeError
@@ -32,6 +33,7 @@ def following(
     how: Handover,
 ) -> None:
     """Verifiable instruction following: strict and loose accuracy, without a judge."""
+    apart((how.out, live.write), (prompts, responses, model))
     with warnings_as_lines():
         asked = instruction_following.read_prompts(prompts)[: live.limit]
         texts, inputs = [p.text for p in asked], {"prompts": prompts, "responses": responses}
@@ -68,6 +70,7 @@ def exact(
     how: Handover,
 ) -> None:
     """Exact-answer tasks: the share of replies that settle on the right answer."""
+    apart((how.out, live.write), (problems, replies, model))
     with warnings_as_lines():
         asked = answers.read_problems(problems)[: live.limit]
         texts, inputs = [p.question for p in asked], {"problems": problems, "replies": replies}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from tapir.cli.outputs import apart
 from tapir.cli.results import Finding, Handover, deliver, interval, spelled
 from tapir.cli.unfolded import Without, unfolded
 from tapir.curriculum import comparison
@@ -55,6 +56,7 @@ def choice(
     how: Annotated[Handover, Without("allow_missing")],
 ) -> None:
     """Multiple choice through lm-eval, and whether training did harm (appendix E)."""
+    apart((how.out,), (before,))
     tasks = read_tasks(task or [], shots)
     # A result file that cannot be read must not wait for the evaluation.
     earlier = stored_scores(Path(before)) if before is not None and Path(before).is_file() else None
@@ -146,6 +148,7 @@ def fit(
     how: Handover,
 ) -> None:
     """Negative log-likelihood per token on the teacher's direct and on its enhanced held-out answers."""
+    apart((how.out,), (instructions, answers, enhanced))
     if run is not None:
         instructions, answers = _of_run(run, instructions, answers)
     if instructions is None or (answers is None and enhanced is None):

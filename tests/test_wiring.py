@@ -7,6 +7,7 @@ from fake_endpoint import serving
 from whole_run import prepare
 
 from tapir.errors import BudgetReached, RecipeError, ReplayMiss
+from tapir.models.budget import Ration, Spend, handed_out
 from tapir.models.fake_server import Fake, Faults
 from tapir.models.ledger import Ledger
 from tapir.models.ledger_files import export
@@ -143,6 +144,17 @@ def test_an_unknown_accelerate_config_is_refused_before_a_call_is_paid(tmp_path:
     with pytest.raises(RecipeError, match="'fsdq' is neither a file nor one of fsdp, deepspeed"):
         run(recipe, tmp_path / "run")
     assert not (tmp_path / "ledger.sqlite").exists()
+
+
+def test_a_run_puts_back_what_its_killed_writer_had_handed_out_and_nobody_elses(tmp_path: Path):
+    recipe = load_recipe(prepare(tmp_path / "files"), [f"ledger.path={tmp_path / 'ledger.sqlite'}"])
+    own, ration = str((tmp_path / "run").resolve()), Ration("r")
+    with Ledger(tmp_path / "ledger.sqlite") as ledger, ledger.transaction() as db:
+        for writer, calls in [(own, 1), (f"{own}-2", 2)]:
+            ration.reserve(db, handed_out(writer, "student_answers"), [Spend(calls)])
+    with open_session(recipe, tmp_path / "run") as session, session.ledger.reading() as db:
+        assert session.writer == own
+        assert ration.spent(db) == Spend(2)
 
 
 def test_the_progress_hears_how_many_calls_are_to_come(tmp_path: Path):

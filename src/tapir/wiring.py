@@ -25,6 +25,7 @@ from tapir.curriculum.dedup import NearDuplicate, near_duplicates
 from tapir.curriculum.hygiene import Likeness, OffType
 from tapir.errors import RecipeError
 from tapir.manifest import manifest
+from tapir.models.budget import put_back
 from tapir.models.calls import Asks, Backend, BatchBackend, Reply, Sampling, SpreadBackend, Tries, Usage
 from tapir.models.classifier import open_classifier
 from tapir.models.engine import Caller
@@ -85,6 +86,8 @@ class Session:
     """Under which the ledger counts what this run spends."""
     store: RemoteStore | None = None
     """Where finished steps are copied to, and taken from if this machine lacks them."""
+    writer: str = ""
+    """Name of the run directory that this session alone writes."""
     lenders: tuple[RunDir, ...] = ()
     """Runs whose finished steps are taken over where they are the very same (an ablation's other variants)."""
     usage: Usage = field(default_factory=Usage)
@@ -191,6 +194,7 @@ class Session:
                 expects=self.progress.expect,
                 throttle=self._throttles.setdefault(endpoint_of(model), Throttle(model.limits)),
                 extra_body=model.extra_body,
+                writer=self.writer,
             )
         return self._callers[key]
 
@@ -412,7 +416,11 @@ def open_session(
         store = RemoteStore(recipe.store, stored_as or root.absolute().name) if recipe.store else None
         own = run_id or run.identity()
         _refuse_another(run, recipe)
-        session = Session(recipe, run, ledger, told, until, run_id=own, store=store, lenders=lenders)
+        writer = str(root.resolve())
+        if not ledger.replay:
+            with ledger.transaction() as db:
+                put_back(db, writer)
+        session = Session(recipe, run, ledger, told, until, run_id=own, store=store, writer=writer, lenders=lenders)
         text = yaml.safe_dump(recipe.model_dump(mode="json", exclude_defaults=True), sort_keys=False)
         write_text(run.recipe_path, text)
         write_json(run.manifest_path, {**manifest(recipe, source), "run_id": session.run_id})

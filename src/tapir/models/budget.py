@@ -1,7 +1,9 @@
 """What a run may spend: reserved durably before a call is sent, settled when its reply is there.
 
 One counter a run and stage, in the ledger's database, holds what is spent *or* reserved. A call that never settles
-(a timeout, a broken stream, a killed process) therefore stays counted in full, with nobody having to clean up.
+(a timeout, a broken stream, a killed process) therefore stays counted in full, with nobody having to clean up. Only a
+stage whose batches are all handed out at once (`spread`) has counters beside it for what is reserved, which the run's
+next writer puts back: all of a stage is more than a kill may cost, and no provider was paid for it.
 Waiting for room and stopping the run is `sender`'s and `engine`'s business.
 """
 
@@ -126,10 +128,19 @@ class Ration:
             self._add(db, stage, granted)
         return count
 
-    def settle(self, db: sqlite3.Connection, stage: str, settled: Sequence[tuple[Spend, Spend]]) -> None:
-        """Replace reservations by what was spent, `(reserved, actual)` each."""
-        if settled:
-            self._add(db, stage, sum((actual - reserved for reserved, actual in settled), NOTHING))
+    def settle(
+        self, db: sqlite3.Connection, stage: str, settled: Sequence[tuple[Spend, Spend]], *, reserved_as: str = ""
+    ) -> None:
+        """Replace reservations by what was spent, `(reserved, actual)` each; `reserved_as` where those are apart."""
+        if not settled:
+            return
+        reserved = sum((reserved for reserved, _ in settled), NOTHING)
+        actual = sum((actual for _, actual in settled), NOTHING)
+        if reserved_as:
+            self._add(db, reserved_as, NOTHING - reserved)
+            self._add(db, stage, actual)
+        else:
+            self._add(db, stage, actual - reserved)
 
     def spent(self, db: sqlite3.Connection, stage: str | None = None) -> Spend:
         """Spent and reserved so far, by the run or one of its stages."""
@@ -165,6 +176,21 @@ class Ration:
             "pico_usd = pico_usd + excluded.pico_usd",
             (self.run_id, stage, spend.calls, spend.prompt_tokens, spend.completion_tokens, spend.pico_usd),
         )
+
+
+def handed_out(writer: str, stage: str) -> str:
+    """The counter for what this writer's stage has reserved and not settled; under the caps of the stage itself."""
+    return f"{_handed_out_by(writer)}{stage}"
+
+
+def put_back(db: sqlite3.Connection, writer: str) -> None:
+    """Cancel what a writer had handed out when it was killed. For whoever is now the only one to write as it."""
+    mark = _handed_out_by(writer)
+    db.execute("DELETE FROM spending WHERE substr(stage, 1, length(?)) = ?", (mark, mark))
+
+
+def _handed_out_by(writer: str) -> str:
+    return f"{writer} handed out/"
 
 
 def _of_kind(by_stage: Mapping[str, Spend], stage: str) -> Spend:

@@ -226,7 +226,10 @@ class SpreadBackend(BatchBackend, Protocol):
     """A batch backend that takes all batches of a stage at once and works on many at a time, on many machines."""
 
     def generate_all(self, batches: Iterable[Sequence[Request]]) -> Iterator[tuple[int, list[Reply]]]:
-        """Each batch's number, in the order given, with its replies; batches come as they are finished."""
+        """Each batch's number, in the order given, with its replies; batches come as they are finished.
+
+        Called again for a stage where a cap leaves room for a part of its batches only.
+        """
         ...
 
 

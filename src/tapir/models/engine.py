@@ -81,7 +81,8 @@ class Caller:
     """Calls one role's model. `usage` tells by stage what it came to; `keys_used` hears (stage, address) of each row,
     `expects` how many calls are to come, where that is known.
 
-    The throttle may be shared by callers of one endpoint. A caller may run several stages, also at the same time.
+    The throttle may be shared by callers of one endpoint; `writer` names the run directory that calls. A caller may run
+    several stages, also at the same time.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class Caller:
         expects: Callable[[int], None] | None = None,
         throttle: Throttle | None = None,
         extra_body: Mapping[str, Any] | None = None,
+        writer: str = "",
     ) -> None:
         limits = limits or config.Limits()
         self.ledger = ledger
@@ -106,6 +108,7 @@ class Caller:
         self.ration = Ration(run_id, budget)
         self.tariff = Tariff(price)
         self.throttle = throttle or Throttle(limits)
+        self.writer = writer
         self.breaker = Breaker(backend.identity)
         self.retries = limits.retries
         self._observers = tuple(observers)
@@ -236,7 +239,7 @@ class Caller:
         with self.ledger.transaction() as db:
             standing = self.ledger.put_in(db, entries)
             settled = [(bound, actual) for bound, (_, actual) in zip(bounds, replies, strict=True)]
-            self.ration.settle(db, terms.stage, settled)
+            self.ration.settle(db, terms.stage, settled, reserved_as=self.reserved_as(terms))
         for place, (reply, _) in zip(batch, replies, strict=True):
             place.reply = self.account(standing.get(place.address, reply), terms)
 
@@ -246,12 +249,17 @@ class Caller:
         before = backend.reserved_before() if isinstance(backend, WorksElsewhere) else frozenset[str]()
         new = [bound for place, bound in zip(batch, bounds, strict=True) if place.address not in before]
         with self.ledger.transaction() as db:
-            granted = self.ration.reserve(db, terms.stage, new)
+            counter = self.reserved_as(terms) or terms.stage
+            granted = self.ration.reserve(db, counter, new)
             if granted < len(new):
-                self.ration.settle(db, terms.stage, [(bound, NOTHING) for bound in new[:granted]])
+                self.ration.settle(db, counter, [(bound, NOTHING) for bound in new[:granted]])
         if granted < len(new):
             with self.ledger.reading() as db:
                 raise BudgetReached(self.ration.refusal(db, terms.stage, sum(new, NOTHING)))
+
+    def reserved_as(self, terms: Terms) -> str:
+        """The counter of what is reserved, where it is not the stage's own."""
+        return ""
 
     def _billed(self, reply: Reply, bound: Spend) -> tuple[Reply, Spend]:
         actual = self.tariff.actual(reply, bound)

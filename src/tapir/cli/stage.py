@@ -233,6 +233,7 @@ def train(examples: Path, student: Path, out: Out, recipe: Recipe, sets: Sets = 
             trained=session.progress.trained,
             show=session.progress.show,
             receipt=receipt,
+            ray=session.recipe.ray,
         )
 
 

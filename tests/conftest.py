@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from clock import Clock
 from hypothesis import settings as property_tests
 from invented import Invented
 
@@ -14,6 +15,11 @@ from tapir.store.rundir import RunDir
 # A time limit of property tests would fail what is right on a busy machine.
 property_tests.register_profile("tapir", deadline=None)
 property_tests.load_profile("tapir")
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
 
 
 @pytest.fixture

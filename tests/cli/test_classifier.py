@@ -70,6 +70,16 @@ def test_eval_measures_on_other_rows_and_counts_those_without_a_type(place: Path
     assert (found["agree"], found["n"], found["dropped"]) == (36, 36, {"unknown_label": 1})
     shown = call("classifier", "eval", place / "rows.jsonl", "--classifier", trained[0]).stdout
     assert "agrees on 36 of 36 rows: 100.0 %" in shown
+    assert "dropped: unknown_label 1" in shown
+
+
+def test_eval_reads_columns_as_a_recipe_names_them(trained: tuple[Path, Result], tmp_path: Path):
+    lines = [f"{text},{task}" for task, text in typed_questions(12)]
+    (tmp_path / "rows.csv").write_text("\n".join(["asked,topic", *lines]) + "\n", encoding="utf-8")
+    named = ("--set", "seeds.columns.instruction=asked", "--set", "seeds.columns.task=topic")
+    words = ("classifier", "eval", tmp_path / "rows.csv", "--classifier", trained[0])
+    assert "no column" in failure(DataError, *words, *named[2:])
+    assert "agrees on 36 of 36 rows" in call(*words, *named).stdout
 
 
 def test_classify_alone_names_every_row(place: Path, trained: tuple[Path, Result], tmp_path: Path):

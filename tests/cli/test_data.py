@@ -178,6 +178,9 @@ def test_a_plan_of_a_labelled_pool_says_what_is_drawn_left_and_grown(tmp_path: P
     assert {t: by_task[t]["draw"] for t in ("Math", "Reasoning", "Law")} == {"Math": 6, "Reasoning": 6, "Law": 0}
     assert (by_task["Math"]["undrawn"], by_task["Reasoning"]["undrawn"]) == (24, 4)
     assert by_task["Code Debug"]["grow"] == 1
+    (tmp_path / "p.jsonl").write_text((tmp_path / "p.jsonl").read_text() + "{broken\n")
+    assert json.loads(call("mix", "--plan", tmp_path / "p.jsonl", "--json"))["dropped"] == {"broken_json": 1}
+    assert "dropped broken_json 1" in call("mix", "--plan", tmp_path / "p.jsonl")
 
 
 def test_a_plan_takes_columns_and_targets_as_a_recipe_names_them(tmp_path: Path):

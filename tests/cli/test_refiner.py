@@ -67,8 +67,10 @@ def test_a_refiner_is_trained_measured_and_measured_again(place: Path):
     assert lines[1].startswith("fell back to the original, trained: ")
     assert lines[2] == "fell back to the original, in-context: none"
 
-    other = call("eval", out, "--recipe", recipe, "--file", place / "labelled.jsonl", "--json")
-    assert json.loads(other.stdout)["instructions"] == 9
+    more = place / "more.jsonl"
+    more.write_text((place / "labelled.jsonl").read_text() + '{"instruction": "Of no type."}\n')
+    other = json.loads(call("eval", out, "--recipe", recipe, "--file", more, "--json").stdout)
+    assert (other["instructions"], other["dropped"]) == (9, {"no_label": 1})
     said = failure(DataError, "train", place / "labelled.jsonl", "--recipe", recipe, "-o", out)
     assert "exists already; delete it" in said
 

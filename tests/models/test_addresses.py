@@ -2,25 +2,11 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tapir.errors import EndpointError
 from tapir.models.addresses import LONGEST_REST_S, Addresses
 from tapir.models.calls import PassingFailure
 
 A, B = "http://a/v1", "http://b/v1"
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock():
-    return Clock()
 
 
 def names(addresses, count=1):

@@ -12,18 +12,6 @@ from tapir.models.ledger import Ledger
 from tapir.models.limits import Breaker, Throttle
 
 
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
 def throttle(clock, **limits):
     return Throttle(config.Limits(**{"in_flight": 64, **limits}), clock)
 

@@ -6,19 +6,13 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+from clock import Clock
+
 from tapir.store.progress import ProgressFile, StageProgress, read_progress
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 def test_it_is_written_at_the_start_and_then_at_most_every_two_seconds(tmp_path: Path):
-    clock = Clock()
+    clock = Clock(1000)
     file = ProgressFile(tmp_path, clock)
     file.start("round_0/06_verdicts", None)
     clock.now += 1
@@ -35,7 +29,7 @@ def test_it_is_written_at_the_start_and_then_at_most_every_two_seconds(tmp_path:
 
 
 def test_the_rate_is_that_of_the_last_minute(tmp_path: Path):
-    clock = Clock()
+    clock = Clock(1000)
     file = ProgressFile(tmp_path, clock)
     file.start("x", 10_000)
     clock.now += 10

@@ -60,7 +60,7 @@ def test_what_the_borrower_does_later_leaves_the_lender_alone(tmp_path: Path):
     assert (lent.folder / "weights").exists()
 
 
-@pytest.mark.parametrize("content", [b'{"calls": 3', b"", b"\xff", b"[]"])
+@pytest.mark.parametrize("content", [b'{"calls": 3', b"", b"\xff", b"[]", b"{}"])
 def test_a_broken_receipt_is_refused_with_the_remedy_and_the_step_left_as_it_is(tmp_path: Path, content: bytes):
     run = RunDir(tmp_path)
     step = finished(run, "same")

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from tapir.cli.pools import Sets, pool_recipe
+from tapir.cli.printable import listed
 from tapir.cli.terminal import TerminalProgress, printable
 from tapir.config import Model
 from tapir.models.classifier import open_classifier
@@ -37,6 +39,7 @@ def train(
     seed: int = 17,
     allow_pickle: Annotated[bool, typer.Option(help="Accept .bin weights, which can run code.")] = False,
     taxonomy: TaxonomyFile = None,
+    sets: Sets = [],  # noqa: B006
     as_json: AsJson = False,
 ) -> None:
     """Fine-tune an encoder on labelled instructions."""
@@ -44,7 +47,7 @@ def train(
     from tapir.training.encoder import EncoderSettings
 
     progress, receipt, types = TerminalProgress(), Receipt("classifier"), load_taxonomy(taxonomy)
-    rows = read_labelled(file, types, receipt=receipt)
+    rows = read_labelled(file, types, receipt=receipt, like=pool_recipe(file, None, None, sets).seeds)
 
     def said(epoch: int, note: str) -> None:
         progress.say(f"  epoch {epoch}: {note}")
@@ -64,6 +67,7 @@ def train(
         print(json.dumps(found, ensure_ascii=False))
         return
     print(f"{out}: {len(found['labels'])} task types from {found['rows']['train']} instructions")
+    _print_dropped(receipt)
     if found["never_seen"]:
         print(f"no instruction of {', '.join(found['never_seen'])}: it will never name them")
     if "held_out" in found:
@@ -76,17 +80,25 @@ def evaluate(
     file: Source,
     classifier: Annotated[Path, typer.Option("--classifier", help="Folder of a trained classifier.")],
     taxonomy: TaxonomyFile = None,
+    sets: Sets = [],  # noqa: B006
     as_json: AsJson = False,
 ) -> None:
     """How far a classifier agrees with the labels of a file."""
     receipt = Receipt("classifier")
-    rows = read_labelled(file, load_taxonomy(taxonomy), receipt=receipt)
+    like = pool_recipe(file, None, None, sets).seeds
+    rows = read_labelled(file, load_taxonomy(taxonomy), receipt=receipt, like=like)
     _, found = outcome(open_classifier(classifier), rows)
     found["dropped"] = dict(sorted(receipt.dropped.items()))
     if as_json:
         print(json.dumps(found, ensure_ascii=False))
         return
     _print_outcome(found)
+    _print_dropped(receipt)
+
+
+def _print_dropped(receipt: Receipt) -> None:
+    if dropped := listed(receipt.dropped):
+        print(f"dropped: {dropped}")
 
 
 def _print_outcome(found: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from tapir.cli.pools import Sets, pool_recipe
+from tapir.cli.printable import listed
 from tapir.cli.results import AsJson
 from tapir.cli.terminal import printable
 from tapir.errors import RecipeError
@@ -42,9 +43,11 @@ def mix(
         head, rows = round_table(open_run(what), round_number)
     else:
         settings = pool_recipe(str(what), None, recipe, sets)
-        pool = seeding.load_pool(settings.seeds, seed=0, receipt=Receipt("seeds")).instructions
+        read = Receipt("seeds")
+        pool = seeding.load_pool(settings.seeds, seed=0, receipt=read).instructions
         supply = Counter(i.task for i in pool if i.task)
         head, rows = draw_table(supply, len(pool), settings, size)
+        head |= {"dropped": dict(sorted(read.dropped.items()))}
     if as_json:
         print(json.dumps({**head, "tasks": rows}))
         return
@@ -52,7 +55,8 @@ def mix(
 
 
 def _print_plan(head: dict[str, Any], rows: list[dict[str, Any]]) -> None:
-    print(", ".join(f"{name} {value}" for name, value in head.items()))
+    dropped = listed(head.pop("dropped", {}))
+    print(", ".join(f"{name} {value}" for name, value in head.items()) + (f", dropped {dropped}" if dropped else ""))
     columns = list(rows[0])
     print("".join(f"{name:>{_width(name)}}" if n else f"{name:<24}" for n, name in enumerate(columns)))
     for row in rows:

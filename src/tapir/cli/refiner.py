@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from tapir.cli.printable import listed
 from tapir.cli.stage import open_stage
 from tapir.config import Recipe as RecipeSettings
 from tapir.errors import RecipeError
@@ -40,7 +41,7 @@ def train(
     sets = [*sets, *([f"refiner.model={model}"] if model else [])]
     account = Receipt("refiner")
     with open_stage(recipe, sets, "refiner") as (session, receipt):
-        rows = read_labelled(file, session.taxonomy, receipt=account)
+        rows = read_labelled(file, session.taxonomy, receipt=account, like=session.recipe.seeds)
         found = steps.train_refiner(session, rows, out, receipt)
     found["dropped"] = dict(sorted(account.dropped.items()))
     if measure and found["held_out"]:
@@ -50,6 +51,8 @@ def train(
         return
     refused = ", ".join(f"{n} {reason}" for reason, n in found["refused"].items()) or "none"
     print(f"{out}: trained on {found['trained_on']} of {found['annotated']} annotations (refused: {refused})")
+    if dropped := listed(found["dropped"]):
+        print(f"dropped: {dropped}")
     print(f"to use it: `models.refiner: {{kind: local, model: {out}}}`")
     if "measured" in found:
         _print_measured(found["measured"])
@@ -77,11 +80,12 @@ def _measured(folder: Path, recipe: str, sets: list[str], file: str | None = Non
         raise RecipeError(f"{folder}: not a trained refiner; `tapir refiner train` makes one")
     if not read_mark(folder)["held_out"] and file is None:
         raise RecipeError(f"{folder}: nothing was held out when it was trained; give --file")
+    account = Receipt("refiner")
     with open_stage(recipe, sets, "refiner") as (session, _):
         held_out = list(read_rows(folder / steps.HELD_OUT, Instruction)) if file is None else read_labelled(
-            file, session.taxonomy, receipt=Receipt("refiner")
+            file, session.taxonomy, receipt=account, like=session.recipe.seeds
         )  # fmt: skip
-        return steps.measure_refiner(session, held_out)
+        return {**steps.measure_refiner(session, held_out), "dropped": dict(sorted(account.dropped.items()))}
 
 
 def _as_refiner(folder: Path, recipe: RecipeSettings) -> list[str]:
@@ -93,6 +97,8 @@ def _as_refiner(folder: Path, recipe: RecipeSettings) -> list[str]:
 
 
 def _print_measured(found: dict[str, Any]) -> None:
+    if dropped := listed(found["dropped"]):
+        print(f"dropped: {dropped}")
     print(f"of {found['instructions']} held-out instructions, {found['same_text']} were refined alike by both")
     for who in ("trained", "in_context"):
         told = ", ".join(f"{n} {reason}" for reason, n in found[f"fallback_{who}"].items()) or "none"

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from tapir.config import Seeds
 from tapir.curriculum.labelling import Agreement, agreement, at_confidences, balanced, class_weights, split
 from tapir.errors import DataError
 from tapir.models.classifier import SETTINGS, Classifier, Guess, open_classifier
 from tapir.models.weights_hash import weights_hash
-from tapir.stages.reading import read_instructions
+from tapir.stages.reading import BY_DEFAULT, read_instructions
 from tapir.store.rundir import write_json
 from tapir.store.tables import read_rows
 from tapir.tasks import Taxonomy
@@ -33,14 +34,14 @@ TAXONOMY = "taxonomy.yaml"
 FEWEST_TYPES = 2
 
 
-def read_labelled(source: str, taxonomy: Taxonomy, *, receipt: Receipt) -> list[Instruction]:
+def read_labelled(source: str, taxonomy: Taxonomy, *, receipt: Receipt, like: Seeds = BY_DEFAULT) -> list[Instruction]:
     """Instructions with a task type of the taxonomy; others are dropped and counted.
 
     `source` is a file of rows with `task`, a run directory (its labelled pool and what it has grown), or `builtin`
-    and `builtin:held_out` for the shipped pool.
+    and `builtin:held_out` for the shipped pool. A pool's rows are read `like` those of a recipe's.
     """
     kept: list[Instruction] = []
-    for row in _instructions(source, receipt):
+    for row in _instructions(source, receipt, like):
         receipt.rows_in += 1
         task = taxonomy.read_label(row.task or "")
         if task is None:
@@ -55,12 +56,12 @@ def read_labelled(source: str, taxonomy: Taxonomy, *, receipt: Receipt) -> list[
     return kept
 
 
-def _instructions(source: str, receipt: Receipt) -> list[Instruction]:
+def _instructions(source: str, receipt: Receipt, like: Seeds) -> list[Instruction]:
     path = Path(source)
     if path.is_dir() and (path / "manifest.json").exists():
         tables = [path / "round_0/02_classified.parquet", *sorted(path.glob("round_*/01_expanded.parquet"))]
         return [row for table in tables for row in read_rows(table, Instruction)]
-    return read_instructions(source, receipt)
+    return read_instructions(source, receipt, like)
 
 
 @dataclass(frozen=True, slots=True)

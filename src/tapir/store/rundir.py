@@ -145,10 +145,14 @@ def _link(source: Path, target: Path) -> None:
 
 def _read_receipt(path: Path) -> dict[str, Any] | None:
     """A receipt appears whole or not at all, so a broken one is damage, and no leave to do paid work again."""
+    remedy = "put a copy of it back, or remove it and `tapir run` does this step again"
     try:
-        return _read_object(path, "put a copy of it back, or remove it and `tapir run` does this step again")
+        found = _read_object(path, remedy)
     except FileNotFoundError:
         return None
+    if "fingerprint" not in found:
+        raise DataError(f"{path}: no receipt of a step; {remedy}")
+    return found
 
 
 def _read_object(path: Path, remedy: str) -> dict[str, Any]:

@@ -27,7 +27,7 @@ def trial(tmp_path: Path):
         for place, seconds in PLACES.items():
             path = run.root / f"{place}.receipt.json"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps({"stage": place, "seconds": seconds}), encoding="utf-8")
+            path.write_text(json.dumps({"fingerprint": "", "stage": place, "seconds": seconds}), encoding="utf-8")
             for number, tokens in enumerate(TOKENS[place]):
                 request = ask(f"{place} {number}")
                 reply = Reply("x", prompt_tokens=100, completion_tokens=tokens, cost_usd=tokens / 100)

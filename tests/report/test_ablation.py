@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,11 +18,15 @@ from tapir.store.rundir import RunDir, write_json
 NLL = "nll_per_token"
 
 
+def receipt(run: RunDir, place: str, found: dict[str, Any]) -> None:
+    write_json(run.step(place, "").receipt_path, {"fingerprint": "", **found})
+
+
 def arm(root: Path, variant: str, seed: int, values: dict[str, float], rows: int = 10, rounds: int = 1) -> Path:
     run = RunDir(root / f"rows/recipe/{variant}-{seed}")
     for n in range(1, rounds + 1):
-        write_json(run.step(f"round_{n}/04_mix", "").receipt_path, {"rows_out": rows})
-        write_json(run.step(f"round_{n}/05_student_{n}", "").receipt_path, {"notes": {"trained_tokens": 100 * seed}})
+        receipt(run, f"round_{n}/04_mix", {"rows_out": rows})
+        receipt(run, f"round_{n}/05_student_{n}", {"notes": {"trained_tokens": 100 * seed}})
     step = run.step(f"round_{rounds}/08_measured", "")
     step.write(Measured, [Measured(i, NLL, value) for i, value in values.items()])
     note = {
@@ -38,8 +43,7 @@ def root(tmp_path: Path) -> Path:
     """Two variants, two seeds, two instructions."""
     base = RunDir(tmp_path / "base/recipe")
     base.step("round_0/12_measured", "").write(Measured, [Measured("a", NLL, 3.0), Measured("b", NLL, 5.0)])
-    receipt = {"rows_out": 30, "notes": {"trained_tokens": 300}}
-    write_json(base.step("round_0/04_student_0", "").receipt_path, receipt)
+    receipt(base, "round_0/04_student_0", {"rows_out": 30, "notes": {"trained_tokens": 300}})
     arm(tmp_path, "full", 1, {"a": 1.0, "b": 2.0}, rows=5, rounds=2)
     arm(tmp_path, "full", 2, {"a": 1.0, "b": 4.0}, rows=5, rounds=2)
     arm(tmp_path, "seed", 1, {"a": 2.0, "b": 4.0}, rows=8)

@@ -7,9 +7,9 @@ Examples are instructions of the shipped pool, each once: with the teacher's ans
 with the reference answer. Every measurement is a process of its own (for its peak memory); contenders take turns, and
 medians are printed. Time counts from the first step to the last: loading and saving are not training.
 
-Packing is measured twice: into rows of as many tokens as the unpacked micro-batches have on average, padding
-included, so that only the padding is saved; and into rows of the whole window, micro-batch × longest example, which is
-what an unpacked micro-batch must have room for.
+Packed rows have as many tokens as the unpacked micro-batches on average, padding included. How much of these is
+padding, and so what packing can save, depends on how many examples are taken at once: `--micro-batch`, by default that
+of `transformers`, which on this pool comes to about a thousand tokens.
 """
 
 from __future__ import annotations
@@ -38,11 +38,10 @@ from tapir.training.export import export_dataset
 from tapir.types import Example, Message
 from tapir.wiring import load_recipe, recording_files
 
-PLAIN, OURS, PACKED, FULL_ROWS = "plain SFTTrainer", "tapir", "tapir, packed", "tapir, packed to the window"
-FACTORY = "LLaMA-Factory"
-CONTENDERS = (PLAIN, OURS, PACKED, FULL_ROWS)
+PLAIN, OURS, PACKED, FACTORY = "plain SFTTrainer", "tapir", "tapir, packed", "LLaMA-Factory"
+CONTENDERS = (PLAIN, OURS, PACKED)
 FACTORY_PACKAGES = ("torch==2.13.0", "llamafactory==0.9.5")
-MICRO_BATCH, BATCH, MAX_TOKENS = 4, 32, 256
+BATCH, MAX_TOKENS = 32, 256
 
 
 def main() -> None:
@@ -51,17 +50,25 @@ def main() -> None:
     options.add_argument("--examples", type=int, default=512)
     options.add_argument("--repeats", type=int, default=5)
     options.add_argument("--methods", default="lora,full")
+    options.add_argument(
+        "--micro-batch",
+        type=int,
+        default=8,
+        choices=(1, 2, 4, 8, 16, 32),
+        help=f"Examples at once; a step has {BATCH}.",
+    )
     options.add_argument("--envs", type=Path, default=Path(".venvs"), help="Where LLaMA-Factory is installed.")
     options.add_argument("--without-factory", action="store_true", help="Leave LLaMA-Factory out.")
     options.add_argument("--keep", type=Path, help="Keep each measurement in this file, and do not make it again.")
     options.add_argument("--only", choices=CONTENDERS, help=argparse.SUPPRESS)
     chosen = options.parse_args()
     if chosen.only:
-        print(json.dumps(measure(chosen.only, chosen.methods, Path(chosen.student), chosen.examples)))
+        print(json.dumps(measure(chosen.only, chosen.methods, Path(chosen.student), chosen)))
         return
     chosen.student = resolve(Model(kind="local", model=chosen.student))
     factory, reason = (None, "left out") if chosen.without_factory else factory_python(chosen.envs)
-    what = f"{chosen.examples} examples, {MICRO_BATCH} at once, batch {BATCH}, float32, medians of {chosen.repeats}"
+    at_once = f"{chosen.micro_batch} at once, batch {BATCH}"
+    what = f"{chosen.examples} examples, {at_once}, float32, medians of {chosen.repeats}"
     print(heading(f"Training {chosen.student.name}", what))
     print("\n| method | contender | trained tokens/s | all tokens/s | peak memory (MiB) | times the plain script |")
     print("|---|---|---:|---:|---:|---:|")
@@ -69,8 +76,9 @@ def main() -> None:
         found, told = compare(method, chosen, factory)
         print_rows(method, found)
         reason = reason or told
-    account = counts(chosen.student, chosen.examples)
-    print(f"\nUnpacked, {1 - account['tokens'] / account['padded']:.0%} of the tokens of a micro-batch are padding.")
+    account = counts(chosen.student, chosen)
+    padding = 1 - account["tokens"] / account["padded"]
+    print(f"\nAn unpacked micro-batch has {row_tokens(account, chosen)} tokens on average; {padding:.0%} are padding.")
     if reason:
         print(f"{FACTORY}: {reason}.")
 
@@ -95,8 +103,8 @@ def kept(
     name: str, method: str, repeat: int, chosen: argparse.Namespace, measured: Callable[[], dict[str, float]]
 ) -> dict[str, float]:
     """The measurement that `--keep` holds, or a new one, which it holds from now on."""
-    what = {"student": chosen.student.name, "examples": chosen.examples, "method": method, "contender": name}
-    what["repeat"] = repeat
+    what = {"student": chosen.student.name, "examples": chosen.examples, "micro_batch": chosen.micro_batch}
+    what |= {"method": method, "contender": name, "repeat": repeat}
     lines = chosen.keep.read_text().splitlines() if chosen.keep and chosen.keep.exists() else []
     for line in map(json.loads, lines):
         if line["what"] == what:
@@ -118,6 +126,7 @@ def print_rows(method: str, rows: dict[str, dict[str, float]]) -> None:
 def child(name: str, method: str, chosen: argparse.Namespace) -> dict[str, float]:
     line = [sys.executable, __file__, "--only", name, "--methods", method]
     line += ["--student", str(chosen.student), "--examples", str(chosen.examples)]
+    line += ["--micro-batch", str(chosen.micro_batch)]
     done = subprocess.run(line, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{name} failed:\n{done.stderr[-3000:]}")
@@ -148,7 +157,7 @@ class DoesNotRun(Exception):
 
 def by_factory(python: Path, method: str, chosen: argparse.Namespace) -> dict[str, float]:
     script = Path(__file__).parent / "contenders" / "llamafactory_train.py"
-    settings = {"method": method, "max_tokens": MAX_TOKENS, "micro_batch": MICRO_BATCH, "batch": BATCH}
+    settings = {"method": method, "max_tokens": MAX_TOKENS, "micro_batch": chosen.micro_batch, "batch": BATCH}
     settings["system"] = system_turn(chosen.student)
     with tempfile.TemporaryDirectory() as folder:
         data, out, student = Path(folder) / "data", Path(folder) / "out", Path(folder) / "student"
@@ -159,7 +168,7 @@ def by_factory(python: Path, method: str, chosen: argparse.Namespace) -> dict[st
     if done.returncode:
         last = next((text for text in reversed(done.stderr.splitlines()) if text.strip()), "no message")
         raise DoesNotRun(f"does not run on this student ({last.strip()[:300]})")
-    account = {name: value for name, value in counts(chosen.student, chosen.examples).items() if name != "padded"}
+    account = {name: value for name, value in counts(chosen.student, chosen).items() if name != "padded"}
     found = json.loads(done.stdout.splitlines()[-1])
     # Its ChatML ends an answer with a line break, a token more; anything else would not be the same work.
     if (seen := found.pop("tokens")) - account["tokens"] not in (0, chosen.examples):
@@ -205,34 +214,38 @@ def examples(count: int) -> list[Example]:
     return made
 
 
-def measure(name: str, method: str, student: Path, count: int) -> dict[str, Any]:
-    account = counts(student, count)
-    padded = account.pop("padded")
+def measure(name: str, method: str, student: Path, chosen: argparse.Namespace) -> dict[str, Any]:
+    account, rows = counts(student, chosen), examples(chosen.examples)
     with tempfile.TemporaryDirectory() as folder:
         if name == PLAIN:
-            seconds = plain(method, student, examples(count), Path(folder))
+            seconds = plain(method, student, rows, Path(folder), chosen.micro_batch)
         else:
-            micro_batches = -(-count // MICRO_BATCH)
-            row = {PACKED: padded // micro_batches, FULL_ROWS: MICRO_BATCH * MAX_TOKENS}.get(name)
-            seconds = ours(method, student, examples(count), Path(folder), row)
+            packed = row_tokens(account, chosen) if name == PACKED else None
+            seconds = ours(method, student, rows, Path(folder), chosen.micro_batch, packed)
+    del account["padded"]
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {"seconds": seconds, "memory_mib": memory, **account}
 
 
-def counts(student: Path, count: int) -> dict[str, int]:
+def row_tokens(account: dict[str, int], chosen: argparse.Namespace) -> int:
+    """Tokens of an unpacked micro-batch on average, padding included; as many has a packed row."""
+    return account["padded"] // -(-chosen.examples // chosen.micro_batch)
+
+
+def counts(student: Path, chosen: argparse.Namespace) -> dict[str, int]:
     """Tokens of the examples, which all contenders train, and with the padding of unpacked micro-batches."""
     from tapir.models.chat_template import ChatFormat, load_tokenizer
     from tapir.training.encode import encode_all
     from tapir.training.pack import plan_round
 
     chat = ChatFormat(load_tokenizer(student))
-    rows = encode_all(examples(count), chat, max_tokens=MAX_TOKENS, too_long="drop").rows
-    plan = plan_round(rows, batch=BATCH, micro_batch=MICRO_BATCH, epochs=1, order="shuffled", seed=1)
+    rows = encode_all(examples(chosen.examples), chat, max_tokens=MAX_TOKENS, too_long="drop").rows
+    plan = plan_round(rows, batch=BATCH, micro_batch=chosen.micro_batch, epochs=1, order="shuffled", seed=1)
     padded = sum(len(micro) * max(len(rows[n]) for n in micro) for micro in plan.micro_batches if micro)
     return {"trained": sum(row.trained for row in rows), "tokens": sum(len(row) for row in rows), "padded": padded}
 
 
-def ours(method: str, student: Path, rows: list[Example], folder: Path, packed: int | None) -> float:
+def ours(method: str, student: Path, rows: list[Example], folder: Path, micro_batch: int, packed: int | None) -> float:
     from tapir.training.result import StepLog
     from tapir.training.sft import train_round
 
@@ -241,7 +254,7 @@ def ours(method: str, student: Path, rows: list[Example], folder: Path, packed: 
         learning_rate=1e-4,
         epochs=1,
         batch=BATCH,
-        micro_batch=MICRO_BATCH,
+        micro_batch=micro_batch,
         max_tokens=packed or MAX_TOKENS,
         packing=packed is not None,
         precision="float32",
@@ -251,7 +264,7 @@ def ours(method: str, student: Path, rows: list[Example], folder: Path, packed: 
     return steps[-1].seconds
 
 
-def plain(method: str, student: Path, rows: list[Example], folder: Path) -> float:
+def plain(method: str, student: Path, rows: list[Example], folder: Path, micro_batch: int) -> float:
     """What one would write with TRL alone."""
     import torch
     from datasets import Dataset
@@ -272,8 +285,8 @@ def plain(method: str, student: Path, rows: list[Example], folder: Path) -> floa
         model=AutoModelForCausalLM.from_pretrained(student, dtype=torch.float32),
         args=SFTConfig(
             output_dir=str(folder),
-            per_device_train_batch_size=MICRO_BATCH,
-            gradient_accumulation_steps=BATCH // MICRO_BATCH,
+            per_device_train_batch_size=micro_batch,
+            gradient_accumulation_steps=BATCH // micro_batch,
             num_train_epochs=1,
             learning_rate=1e-4,
             lr_scheduler_type="cosine",

@@ -43,6 +43,12 @@ def test_a_generation_that_stops_elsewhere_is_a_problem(tmp_path: Path):
     assert "generation stops on [0]" in findings(tmp_path)[0].remedy
 
 
+def test_a_judges_template_that_cannot_be_read_is_a_problem(tmp_path: Path):
+    judge = {"template": str(tmp_path / "judge.txt")}
+    (missing,) = (f for f in examine(load_recipe(prepare(tmp_path, judge=judge))) if f.what.startswith("judge.t"))
+    assert "No such file" in missing.remedy
+
+
 def test_weights_that_are_not_here_yet_are_no_problem(tmp_path: Path):
     plain = yaml.safe_load(prepare(tmp_path).read_text())["models"]
     models = plain | {"student": plain["student"] | {"model": "gemma-3-270m"}}

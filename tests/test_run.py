@@ -104,6 +104,15 @@ def test_a_training_that_cannot_be_had_here_is_refused_before_the_teacher_is_ask
     assert list(done.receipts()) == ["round_0/01_seeds", "round_0/02_classified"]
 
 
+def test_a_judges_template_that_is_none_is_refused_before_the_teacher_is_asked(tmp_path: Path):
+    (tmp_path / "judge.txt").write_text("### user\n{instruction} {answer_1} {answer2}", encoding="utf-8")
+    raw = prepare(tmp_path, judge={"template": str(tmp_path / "judge.txt")})
+    recipe = load_recipe(raw, [f"ledger.path={tmp_path / 'calls.sqlite'}"])
+    with pytest.raises(TapirError, match=r"lacks \{answer_2\}, holds an unknown \{answer2\}"):
+        pipeline.run(recipe, tmp_path / "run")
+    assert not list((tmp_path / "run").glob("round_*/*.receipt.json"))
+
+
 def test_import_tapir_loads_neither_torch_nor_pandas():
     heavy = "('torch', 'pandas', 'transformers')"
     code = f"import sys, tapir; tapir.read_verdict; tapir.load_recipe; print([m for m in {heavy} if m in sys.modules])"

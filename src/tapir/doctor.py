@@ -16,6 +16,7 @@ from tapir.evaluation.benchmarks import benchmark_names, load_benchmark
 from tapir.models.calls import Request, Sampling
 from tapir.models.engine import Caller
 from tapir.models.ledger import Ledger
+from tapir.prompts.judge import read_template
 from tapir.stages.seeds import load_evaluation, load_pool
 from tapir.training.folder import Allowed
 from tapir.training.launch import dry_start, idle_note
@@ -41,7 +42,7 @@ class Finding:
 
 def examine(recipe: Recipe) -> list[Finding]:
     """Every check; one that fails does not hide the next."""
-    checks = (_extras, _disk, _pool, _held_out, _benchmarks, _models, _machine, _training)
+    checks = (_extras, _disk, _pool, _held_out, _benchmarks, _template, _models, _machine, _training)
     return [finding for check in checks for finding in check(recipe)]
 
 
@@ -95,6 +96,11 @@ def _benchmarks(recipe: Recipe) -> Iterator[Finding]:
     settings = recipe.decontaminate
     for name in benchmark_names(settings.against, settings.waive) if settings.enabled else ():
         yield _tried(f"benchmark {name}", lambda name=name: f"{len(load_benchmark(name, settings.folder))} texts")
+
+
+def _template(recipe: Recipe) -> Iterator[Finding]:
+    if (given := recipe.judge.template) is not None:
+        yield _tried(f"judge.template {given}", lambda: f"{len(read_template(Path(given)))} characters")
 
 
 def _models(recipe: Recipe) -> Iterator[Finding]:

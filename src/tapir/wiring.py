@@ -34,6 +34,7 @@ from tapir.models.limits import Throttle
 from tapir.models.spread import SpreadCaller
 from tapir.models.students import served_identity
 from tapir.progress import Noted, Progress
+from tapir.prompts.judge import read_template
 from tapir.sandbox import run_program
 from tapir.stages.classify import Guesses, check_labels, off_type
 from tapir.stages.decontaminate import allowed
@@ -243,7 +244,7 @@ class Session:
             max_unscored=settings.max_unscored,
             max_pairs=settings.max_pairs,
             verified=settings.verified,
-            template=Path(settings.template).read_text(encoding="utf-8") if settings.template else None,
+            template=read_template(Path(settings.template)) if settings.template else None,
             max_answer_chars=settings.max_answer_chars,
             name=role,
             seed=self.recipe.seed,

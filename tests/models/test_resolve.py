@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from tapir.config import Model
 from tapir.errors import ModelError
@@ -14,7 +17,7 @@ from tapir.models.resolve import resolve
 def folder(place: Path, config: str = "{}", weights: str = "model.safetensors") -> Path:
     place.mkdir()
     (place / "config.json").write_text(config, encoding="utf-8")
-    (place / weights).write_bytes(b"")
+    save_file({"a": torch.zeros(3, 5), "b": torch.zeros(7)}, place / weights, metadata={"format": "pt"})
     return place
 
 
@@ -25,6 +28,26 @@ def local(model: Path | str, *, allow_pickle: bool = False, trust_remote_code: b
 def test_a_folder_of_safetensors_is_taken_as_it_is(tmp_path: Path):
     place = folder(tmp_path / "m")
     assert resolve(local(place)) == place
+
+
+@pytest.mark.parametrize("left", [0, 5, 60, -1])
+def test_weights_that_were_cut_short_are_not_loaded(tmp_path: Path, left: int):
+    place = folder(tmp_path / "m")
+    file = place / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:left])
+    with pytest.raises(ModelError, match=r"model\.safetensors: .*; get it again"):
+        resolve(local(place))
+
+
+def test_every_file_of_the_index_must_be_there(tmp_path: Path):
+    place = folder(tmp_path / "m")
+    shards = {"a": "model.safetensors", "b": "model-00002-of-00002.safetensors"}
+    (place / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}), encoding="utf-8")
+    with pytest.raises(ModelError, match=r"1 of 2 files of weights are missing: get model-00002-of-00002"):
+        resolve(local(place))
+    (place / "model.safetensors.index.json").write_text("[]", encoding="utf-8")
+    with pytest.raises(ModelError, match=r"index\.json: this is no index of weights"):
+        resolve(local(place))
 
 
 def test_pickled_weights_need_the_recipes_word(tmp_path: Path):

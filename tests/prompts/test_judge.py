@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from tapir.errors import RecipeError
 from tapir.prompts.delimit import fill, neutralise
-from tapir.prompts.judge import EMPTY, SCORE_OPENING, SHIPPED, Form, judge_messages, score_schema
+from tapir.prompts.judge import EMPTY, SCORE_OPENING, SHIPPED, Form, judge_messages, read_template, score_schema
 from tapir.prompts.verdict import read_verdict
 from tapir.types import Instruction, Message
 
@@ -129,6 +130,17 @@ def test_a_users_template_is_used_and_a_broken_one_refused() -> None:
         judge_messages("Why?", "a", "b", template="### user\n{instruction} {answer_1} {answer2}")
     with pytest.raises(RecipeError, match="### user"):
         judge_messages("Why?", "a", "b", template="{instruction}")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(None, "No such file"), (b"### user\n\xff", "can't decode"), (b"### user\n{instruction} {answer_1}", "lacks")],
+)
+def test_a_template_file_is_found_wanting_when_it_is_read(tmp_path: Path, content: bytes | None, said: str) -> None:
+    if content is not None:
+        (tmp_path / "judge.txt").write_bytes(content)
+    with pytest.raises(RecipeError, match=said):
+        read_template(tmp_path / "judge.txt")
 
 
 def test_reasons_come_before_scores_in_the_schema() -> None:

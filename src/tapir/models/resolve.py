@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
+from typing import Any
 
 from tapir.config import Model
 from tapir.errors import MissingExtra, ModelError
@@ -25,6 +27,9 @@ def resolve(model: Model, *, progress: Progress = quiet) -> Path:
             raise ModelError(f"{model.model}: not a folder of weights; `tapir models list` shows what can be fetched")
         path = _from_hub(model)
     _refuse_dangerous(path, model)
+    for file in sorted(path.glob("*.safetensors")):
+        _refuse_broken(file)
+    _refuse_missing(path)
     return path
 
 
@@ -58,3 +63,37 @@ def _refuse_dangerous(folder: Path, model: Model) -> None:
         raise ModelError(
             f"{folder}: its weights come with Python code of their own; read it, then set `trust_remote_code: true`"
         )
+
+
+def _refuse_broken(file: Path) -> None:
+    """A file cut short by a copy or a download that ended early, seen by its header alone.
+
+    Read here and not by the safetensors package, which the core does without.
+    """
+    size = file.stat().st_size
+    with file.open("rb") as source:
+        length = int.from_bytes(source.read(8), "little")
+        try:
+            header: dict[str, Any] = json.loads(source.read(min(length, size)))
+            wanted = 8 + length + max((part["data_offsets"][1] for part in _tensors(header)), default=0)
+        except (ValueError, TypeError, LookupError, AttributeError) as error:
+            raise ModelError(f"{file}: this is no safetensors file; get it again") from error
+    if wanted != size:
+        raise ModelError(f"{file}: it has {size:,} bytes where its header tells of {wanted:,}; get it again")
+
+
+def _tensors(header: dict[str, Any]) -> list[dict[str, Any]]:
+    return [part for name, part in header.items() if name != "__metadata__"]
+
+
+def _refuse_missing(folder: Path) -> None:
+    """Weights in several files, some of which are not there."""
+    index = folder / "model.safetensors.index.json"
+    if not index.exists():
+        return
+    try:
+        wanted: set[str] = set(json.loads(index.read_bytes())["weight_map"].values())
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        raise ModelError(f"{index}: this is no index of weights; get it again") from error
+    if missing := sorted(name for name in wanted if not (folder / name).exists()):
+        raise ModelError(f"{folder}: {len(missing)} of {len(wanted)} files of weights are missing: get {missing[0]} …")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import re
 from importlib import resources
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 from tapir.errors import RecipeError
@@ -48,6 +49,16 @@ def judge_messages(
     fields = {"instruction": asked, "answer_1": answer_1.strip() or EMPTY, "answer_2": answer_2.strip() or EMPTY}
     messages = (Message("system", system), Message("user", fill(user, **fields)))
     return JudgePrompt(messages[0 if system else 1 :], any(was_cut for _, was_cut in parts))
+
+
+def read_template(path: Path) -> str:
+    """A user's own template file, found out to be one before anything is paid."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"judge.template: {path} cannot be read ({error})") from None
+    judge_messages("", "", "", template=text)
+    return text
 
 
 @functools.cache

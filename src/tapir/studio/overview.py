@@ -145,4 +145,4 @@ def _steps(view: View, now: StageProgress | None) -> Element:
              f"${receipt['cost_usd']:,.2f}", duration(receipt["seconds"])]
         )  # fmt: skip
     head = ("step", "state", "rows", "dropped", "live calls", "ledger", "cost", "time")
-    return el("div", table(head, rows, caption="Steps"), class_="list")
+    return el("div", table(head, rows, caption="Steps"), class_="list steps")

@@ -67,14 +67,18 @@ def contender(python: Path, script: Path, url: str, calls: int, concurrency: int
 
 def heading(title: str, what: str) -> str:
     """Title, commit, hardware and date: a number without them means nothing."""
+    return f"### {title}\n\n{what}; {stamp()}."
+
+
+def stamp() -> str:
+    """Commit, hardware and date."""
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True).stdout.strip()
     processor = next(
         (line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
         platform.processor() or platform.machine(),
     )
-    when = time.strftime("%Y-%m-%d")
     machine = f"{os.cpu_count()} x {processor}, Python {platform.python_version()}"
-    return f"### {title}\n\n{what}; commit {commit or '?'}, {machine}, {when}."
+    return f"commit {commit or '?'}, {machine}, {time.strftime('%Y-%m-%d')}"
 
 
 def _lines(path: str) -> list[str]:

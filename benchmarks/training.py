@@ -24,11 +24,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from harness import heading, make_env
+from harness import heading, make_env, stamp
 
 from tapir.config import Model, Seeds, Train
 from tapir.models.ledger_files import read_recording
@@ -65,7 +66,7 @@ def main() -> None:
     if chosen.only:
         print(json.dumps(measure(chosen.only, chosen.methods, Path(chosen.student), chosen)))
         return
-    chosen.student = resolve(Model(kind="local", model=chosen.student))
+    chosen.student, chosen.earlier = resolve(Model(kind="local", model=chosen.student)), Counter[str]()
     factory, reason = (None, "left out") if chosen.without_factory else factory_python(chosen.envs)
     at_once = f"{chosen.micro_batch} at once, batch {BATCH}"
     what = f"{chosen.examples} examples, {at_once}, float32, medians of {chosen.repeats}"
@@ -81,6 +82,8 @@ def main() -> None:
     print(f"\nAn unpacked micro-batch has {row_tokens(account, chosen)} tokens on average; {padding:.0%} are padding.")
     if reason:
         print(f"{FACTORY}: {reason}.")
+    for made, count in chosen.earlier.items():
+        print(f"{count} of the measurements are from {chosen.keep}: {made}.")
 
 
 def compare(method: str, chosen: argparse.Namespace, factory: Path | None) -> tuple[dict[str, Any], str]:
@@ -108,11 +111,12 @@ def kept(
     lines = chosen.keep.read_text().splitlines() if chosen.keep and chosen.keep.exists() else []
     for line in map(json.loads, lines):
         if line["what"] == what:
+            chosen.earlier[line["made"]] += 1
             return line["found"]
     found = measured()
     if chosen.keep:
         with chosen.keep.open("a") as file:
-            file.write(json.dumps({"what": what, "found": found}) + "\n")
+            file.write(json.dumps({"what": what, "made": stamp(), "found": found}) + "\n")
     return found
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from tapir.cli.pools import Sets, pool_recipe
-from tapir.cli.printable import listed
+from tapir.cli.printable import print_dropped
 from tapir.cli.terminal import TerminalProgress, printable
 from tapir.config import Model
 from tapir.models.classifier import open_classifier
@@ -67,7 +67,7 @@ def train(
         print(json.dumps(found, ensure_ascii=False))
         return
     print(f"{out}: {len(found['labels'])} task types from {found['rows']['train']} instructions")
-    _print_dropped(receipt)
+    print_dropped(receipt.dropped)
     if found["never_seen"]:
         print(f"no instruction of {', '.join(found['never_seen'])}: it will never name them")
     if "held_out" in found:
@@ -93,12 +93,7 @@ def evaluate(
         print(json.dumps(found, ensure_ascii=False))
         return
     _print_outcome(found)
-    _print_dropped(receipt)
-
-
-def _print_dropped(receipt: Receipt) -> None:
-    if dropped := listed(receipt.dropped):
-        print(f"dropped: {dropped}")
+    print_dropped(receipt.dropped)
 
 
 def _print_outcome(found: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ import typer
 
 from tapir.cli.outputs import table_for
 from tapir.cli.pools import pool_recipe
-from tapir.cli.printable import listed
+from tapir.cli.printable import print_dropped
 from tapir.cli.stage import open_stage
 from tapir.errors import RecipeError
 from tapir.models.classifier import Classifier, open_classifier
@@ -61,8 +61,7 @@ def classify(
         return
     by = receipt.notes.get("labelled_by", {})
     print(f"{out}: {len(found)} instructions, {', '.join(f'{n} labelled by the {who}' for who, n in by.items())}")
-    if dropped := listed(receipt.dropped):
-        print(f"dropped: {dropped}")
+    print_dropped(receipt.dropped)
     unsure = receipt.notes.get("below_confidence", 0)
     if unsure and not by.get("teacher"):
         print(f"{unsure} of them below confidence {confidence:g}; --recipe names a teacher to ask about those")

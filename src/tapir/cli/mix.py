@@ -39,6 +39,7 @@ def mix(
     """What a round, or a draw of some size, would take, leave and have to grow by task type."""
     if not plan:
         raise RecipeError("`tapir mix` shows a plan: add --plan; `tapir stage mix` draws a round's training set")
+    dropped: dict[str, int] = {}
     if what.is_dir() and (what / "recipe.yaml").exists():
         head, rows = round_table(open_run(what), round_number)
     else:
@@ -47,16 +48,16 @@ def mix(
         pool = seeding.load_pool(settings.seeds, seed=0, receipt=read).instructions
         supply = Counter(i.task for i in pool if i.task)
         head, rows = draw_table(supply, len(pool), settings, size)
-        head |= {"dropped": dict(sorted(read.dropped.items()))}
+        dropped = dict(sorted(read.dropped.items()))
     if as_json:
-        print(json.dumps({**head, "tasks": rows}))
+        print(json.dumps({**head, "dropped": dropped, "tasks": rows}))
         return
-    _print_plan(head, rows)
+    _print_plan(head, rows, dropped)
 
 
-def _print_plan(head: dict[str, Any], rows: list[dict[str, Any]]) -> None:
-    dropped = listed(head.pop("dropped", {}))
-    print(", ".join(f"{name} {value}" for name, value in head.items()) + (f", dropped {dropped}" if dropped else ""))
+def _print_plan(head: dict[str, Any], rows: list[dict[str, Any]], dropped: dict[str, int]) -> None:
+    told = {**head, "dropped": listed(dropped)} if dropped else head
+    print(", ".join(f"{name} {value}" for name, value in told.items()))
     columns = list(rows[0])
     print("".join(f"{name:>{_width(name)}}" if n else f"{name:<24}" for n, name in enumerate(columns)))
     for row in rows:

@@ -21,3 +21,9 @@ def printable(text: str) -> str:
 def listed(counts: Mapping[str, int]) -> str:
     """Counts by name, on one line."""
     return ", ".join(f"{printable(name)} {count}" for name, count in counts.items())
+
+
+def print_dropped(counts: Mapping[str, int]) -> None:
+    """The rows that were not taken, by reason, if there are any."""
+    if counts:
+        print(f"dropped: {listed(counts)}")

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tapir.cli.printable import listed
+from tapir.cli.printable import print_dropped
 from tapir.cli.stage import open_stage
 from tapir.config import Recipe as RecipeSettings
 from tapir.errors import RecipeError
@@ -51,8 +51,7 @@ def train(
         return
     refused = ", ".join(f"{n} {reason}" for reason, n in found["refused"].items()) or "none"
     print(f"{out}: trained on {found['trained_on']} of {found['annotated']} annotations (refused: {refused})")
-    if dropped := listed(found["dropped"]):
-        print(f"dropped: {dropped}")
+    print_dropped(found["dropped"])
     print(f"to use it: `models.refiner: {{kind: local, model: {out}}}`")
     if "measured" in found:
         _print_measured(found["measured"])
@@ -97,8 +96,7 @@ def _as_refiner(folder: Path, recipe: RecipeSettings) -> list[str]:
 
 
 def _print_measured(found: dict[str, Any]) -> None:
-    if dropped := listed(found["dropped"]):
-        print(f"dropped: {dropped}")
+    print_dropped(found["dropped"])
     print(f"of {found['instructions']} held-out instructions, {found['same_text']} were refined alike by both")
     for who in ("trained", "in_context"):
         told = ", ".join(f"{n} {reason}" for reason, n in found[f"fallback_{who}"].items()) or "none"

@@ -75,15 +75,12 @@ def _refuse_broken(file: Path) -> None:
         length = int.from_bytes(source.read(8), "little")
         try:
             header: dict[str, Any] = json.loads(source.read(min(length, size)))
-            wanted = 8 + length + max((part["data_offsets"][1] for part in _tensors(header)), default=0)
+            header.pop("__metadata__", None)
+            wanted = 8 + length + max((tensor["data_offsets"][1] for tensor in header.values()), default=0)
         except (ValueError, TypeError, LookupError, AttributeError) as error:
             raise ModelError(f"{file}: this is no safetensors file; get it again") from error
     if wanted != size:
         raise ModelError(f"{file}: it has {size:,} bytes where its header tells of {wanted:,}; get it again")
-
-
-def _tensors(header: dict[str, Any]) -> list[dict[str, Any]]:
-    return [part for name, part in header.items() if name != "__metadata__"]
 
 
 def _refuse_missing(folder: Path) -> None:

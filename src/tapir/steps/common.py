@@ -42,7 +42,13 @@ def model_mark(session: Session, *roles: Role) -> list[Any]:
 
 def _mark(model: Model) -> dict[str, Any]:
     # Served weights are the same at any address. A model that has none has the mark it had before there was the field.
-    return model.model_dump(mode="json", exclude=UNIMPORTANT | ({"base_url"} if model.weights else {"weights"}))
+    plain = model.model_dump(mode="json", exclude=UNIMPORTANT | ({"base_url"} if model.weights else {"weights"}))
+    return plain | {name: _content(plain[name]) for name in ("chat_template", "script")}
+
+
+def _content(named: str | None) -> str | None:
+    """A file's content hash for its path: an edited file is another one. What ships with us is named, not a file."""
+    return file_hash(Path(named)) if named and Path(named).is_file() else named
 
 
 def held_out_mark(evaluations: Iterable[Evaluation]) -> list[Any]:
@@ -94,7 +100,8 @@ def passes_in(session: Session) -> Passes:
 def judge_mark(session: Session, role: Literal["judge", "evaluator"]) -> list[Any]:
     """What of the recipe can change this role's verdicts."""
     settings = session.recipe.judge
-    mark: list[Any] = [settings.model_dump(mode="json", exclude={"canary"}), model_mark(session, role)]
+    asked = settings.model_dump(mode="json", exclude={"canary"}) | {"template": _content(settings.template)}
+    mark: list[Any] = [asked, model_mark(session, role)]
     adaptive = [plain(session.recipe.difficulty)["delta"]] if settings.adaptive and role == "judge" else []
     return [*mark, *adaptive, *(["program checks run"] if session.run_program else [])]
 

@@ -45,6 +45,7 @@ def gather_seeds(session: Session) -> Step:
         if session.until is None:
             # Everything lies ahead, the teacher's bill too. Whoever stops in between may go on on another machine.
             training.check_needs(recipe.train, session.model("student"), session.student_weights)
+        # Reads a template of the user's own, which would otherwise be found wanting at the first verdict.
         session.judge_plan("judge")
         with step.appending(Dropped, DROPPED) as dropped:
             pool = seeding.load_pool(recipe.seeds, seed=recipe.seed, receipt=receipt, dropped=dropped)

@@ -349,7 +349,7 @@ class Session:
         """
         mark = fingerprint(place, version, settings, [s.fingerprint for s in after])
         step = self.run.step(place, mark)
-        fresh = step.state != "done" and not self._taken_over(step)
+        fresh = step.state != "done" and not step.take_back() and not self._taken_over(step)
         if fresh:
             step.clear()
             self._perform(step, work, total)
@@ -357,6 +357,7 @@ class Session:
             self.store.save(step, self.run.calls_of(step.place))
         found = step.receipt()
         assert found is not None
+        step.forget_aside()
         self.progress.finish(place, found, fresh=fresh)
         if self.until is not None and step.stage == self.until:
             raise StoppedHere(place)

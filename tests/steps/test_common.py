@@ -10,6 +10,8 @@ import pytest
 import yaml
 from whole_run import prepare
 
+from tapir.errors import TapirError
+from tapir.pipeline import run
 from tapir.steps.common import judge_mark
 from tapir.wiring import load_recipe, open_session
 
@@ -46,3 +48,39 @@ def test_an_edited_file_makes_other_verdicts_and_a_moved_one_does_not(
     assert mark(moved) == before
     file.write_text("edited", encoding="utf-8")
     assert mark(file) != before
+
+
+STUDENT_0 = "round_0/04_student_0"
+
+
+@pytest.mark.parametrize("student_0", ["train", "as_is"])
+def test_other_weights_in_the_students_folder_make_another_student_0(student_0: str, tmp_path: Path):
+    loaded = load_recipe(prepare(tmp_path, student_0=student_0), [f"ledger.path={tmp_path / 'ledger.sqlite'}"])
+
+    def fingerprint() -> str:
+        return run(loaded, tmp_path / "run", until="student_0").receipts()[STUDENT_0]["fingerprint"]
+
+    first, folder = fingerprint(), tmp_path / "student"
+    kept = folder.rename(tmp_path / "elsewhere")
+    assert fingerprint() == first  # A machine that has not got the folder goes by what the receipt tells.
+    kept.rename(folder)
+    assert fingerprint() == first
+    (folder / "generation_config.json").write_text('{"eos_token_id": [2, 1]}', encoding="utf-8")
+    assert fingerprint() != first
+
+
+def test_a_trained_student_is_back_when_a_wrong_recipe_is_set_right(tmp_path: Path):
+    recipe, sets = prepare(tmp_path), [f"ledger.path={tmp_path / 'ledger.sqlite'}"]
+
+    def receipt(*more: str) -> dict[str, Any]:
+        return run(load_recipe(recipe, [*sets, *more]), tmp_path / "run", until="student_0").receipts()[STUDENT_0]
+
+    weights, first = tmp_path / "run" / STUDENT_0 / "model.safetensors", receipt()
+    made = weights.stat().st_mtime_ns
+    for wrong, told in (("models.student={kind: local, model: ./typo}", "typo: not a folder of weights"),
+                        ("train.max_tokens=8", "max_tokens")):  # fmt: skip
+        with pytest.raises(TapirError, match=told):
+            receipt(wrong)
+    assert not weights.exists()
+    assert receipt() == first
+    assert weights.stat().st_mtime_ns == made

@@ -1,8 +1,9 @@
-"""Taking a finished step over from another run; what is said of files that are broken or cannot be written."""
+"""Finished steps: taken over from another run, set aside and put back; files that are broken or cannot be written."""
 
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,79 @@ def test_what_the_borrower_does_later_leaves_the_lender_alone(tmp_path: Path):
     finished(run, "changed", "anew")
     assert list(lent.read(Refinement)) == [Refinement("a", "as it was")]
     assert (lent.folder / "weights").exists()
+
+
+def test_what_an_earlier_recipe_finished_comes_back_with_it_after_a_failed_try_of_another(tmp_path: Path):
+    run = RunDir(tmp_path)
+    finished(run, "earlier")
+    failing = run.step(PLACE, "later")
+    failing.clear()
+    assert failing.state == "missing"
+    assert not failing.table().exists()
+    failing.write(Refinement, [Refinement("a", "half a row")])
+    failing.clear()
+    assert not failing.take_back()
+    step = run.step(PLACE, "earlier")
+    assert step.take_back()
+    assert (step.state, list(step.read(Refinement))) == ("done", [Refinement("a", "as it was")])
+    assert (step.folder / "weights").read_text() == "heavy"
+    assert [path.name for path in (tmp_path / "round_1").glob(".*")] == []
+
+
+def test_what_an_earlier_recipe_finished_goes_when_the_new_one_is_finished(tmp_path: Path):
+    run = RunDir(tmp_path)
+    finished(run, "earlier")
+    run.step(PLACE, "later").clear()
+    finished(run, "later", "anew").forget_aside()
+    assert not run.step(PLACE, "earlier").take_back()
+    assert list(run.step(PLACE, "later").read(Refinement)) == [Refinement("a", "anew")]
+    assert [path.name for path in (tmp_path / "round_1").glob(".*")] == []
+
+
+@pytest.mark.parametrize("survivors", [0, 1, 2])
+def test_a_step_is_whole_wherever_setting_it_aside_was_cut_off(
+    tmp_path: Path, survivors: int, monkeypatch: pytest.MonkeyPatch
+):
+    run = RunDir(tmp_path)
+    finished(run, "earlier")
+    linked = list[Path]()
+
+    def cut_off(source: Path, target: Path) -> None:
+        if len(linked) == survivors:
+            raise KeyboardInterrupt
+        linked.append(target)
+        link(source, target)
+
+    link = os.link
+    monkeypatch.setattr(os, "link", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        run.step(PLACE, "later").clear()
+    monkeypatch.undo()
+    step = run.step(PLACE, "earlier")
+    assert (step.state, list(step.read(Refinement))) == ("done", [Refinement("a", "as it was")])
+    run.step(PLACE, "later").clear()
+    assert step.take_back()
+    assert (step.folder / "weights").read_text() == "heavy"
+
+
+def test_a_step_that_was_being_put_back_is_put_back_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    run = RunDir(tmp_path)
+    step = finished(run, "earlier")
+    run.step(PLACE, "later").clear()
+    link = os.link
+
+    def cut_off(source: Path, target: Path) -> None:
+        if target == step.receipt_path:
+            raise KeyboardInterrupt
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        step.take_back()
+    monkeypatch.undo()
+    assert step.state == "missing"
+    assert step.take_back()
+    assert (step.state, list(step.read(Refinement))) == ("done", [Refinement("a", "as it was")])
 
 
 @pytest.mark.parametrize("content", [b'{"calls": 3', b"", b"\xff", b"[]", b"{}"])

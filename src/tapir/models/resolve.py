@@ -10,9 +10,15 @@ from typing import Any
 from tapir.config import Model
 from tapir.errors import MissingExtra, ModelError
 from tapir.models.catalogue import Progress, catalogue, pull, quiet
+from tapir.models.weights_hash import PICKLES
 
 SAFE = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
-PICKLES = ("*.bin", "*.pt", "*.pth")
+
+
+def own_folder(model: Model) -> Path | None:
+    """The folder that a recipe names and whose content is its owner's; None for what the catalogue or the hub has."""
+    path = Path(model.model)
+    return path if model.model not in catalogue() and path.is_dir() else None
 
 
 def resolve(model: Model, *, progress: Progress = quiet) -> Path:

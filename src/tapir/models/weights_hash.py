@@ -18,19 +18,26 @@ COUNTED = (
     "config.json",
     "generation_config.json",
     "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "*.model",
     "chat_template*",
     "vocab*",
     "merges*",
+    "*.py",
 )
+PICKLES = ("*.bin", "*.pt", "*.pth")
+"""Counted where there is nothing safer, which is when they are loaded."""
 
 
 def weights_hash(folder: Path) -> str:
-    """SHA-256 of the source file, or over names and contents of weights, configuration, tokenizer and template."""
+    """SHA-256 of the source file, or over names and contents of weights, configuration, tokenizer, template, code."""
     source = folder / SOURCE
     if source.exists():
         return json.loads(source.read_text(encoding="utf-8"))["sha256"]
     digest = hashlib.sha256()
-    for path in sorted({p for pattern in COUNTED for p in folder.glob(pattern) if p.is_file()}):
+    counted = COUNTED if any(folder.glob("*.safetensors")) else (*COUNTED, *PICKLES)
+    for path in sorted({p for pattern in counted for p in folder.glob(pattern) if p.is_file()}):
         state = path.stat()
         digest.update(path.name.encode() + b"\0" + _content(path, state.st_size, state.st_mtime_ns))
     return digest.hexdigest()

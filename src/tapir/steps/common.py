@@ -11,6 +11,7 @@ from tapir.config import Evaluation, Model, Role
 from tapir.curriculum.checks import RunProgram, parse_check, score_check
 from tapir.errors import DataError
 from tapir.evaluation.benchmarks import benchmark_names, files_among, local_file
+from tapir.models.resolve import own_folder
 from tapir.stages import seeds as seeding
 from tapir.stages.train import weights_of
 from tapir.store.lookup import Keyed, Rows
@@ -22,6 +23,10 @@ from tapir.wiring import Session
 UNIMPORTANT = {"limits", "price_per_million", "api_key_env", "headers_env", "threads", "data_parallel", "base_urls",
                "same_as"}  # fmt: skip
 """Settings of a model that cannot change its replies."""
+
+
+START = "start_sha256"
+"""Among a receipt's notes: the hash of a student's own folder of weights, which it was trained from."""
 
 
 def tell_of_idle_processes(session: Session) -> None:
@@ -49,6 +54,19 @@ def _mark(model: Model) -> dict[str, Any]:
 def _content(named: str | None) -> str | None:
     """A file's content hash for its path: an edited file is another one. What ships with us is named, not a file."""
     return file_hash(Path(named)) if named and Path(named).is_file() else named
+
+
+def start_mark(session: Session, place: str) -> list[str]:
+    """Which weights lie in the student's own folder: others put there are another student.
+
+    What comes from the catalogue or the hub stands for itself. On a machine that has not got the folder, which judges
+    perhaps, the step's receipt tells what it started from.
+    """
+    folder = own_folder(session.model("student").on_this_machine())
+    if folder is not None:
+        return [session.weights_hash(folder)]
+    receipt = earlier(session, place).receipt() or {}
+    return [known] if (known := receipt.get("notes", {}).get(START)) else []
 
 
 def held_out_mark(evaluations: Iterable[Evaluation]) -> list[Any]:

@@ -15,6 +15,7 @@ from tapir.stages import select as selecting
 from tapir.stages import train as training
 from tapir.stages.decontaminate import Contaminated
 from tapir.steps.common import (
+    START,
     answers_of,
     contamination_mark,
     earlier,
@@ -25,6 +26,8 @@ from tapir.steps.common import (
     passes_in,
     plain,
     source_mark,
+    start_mark,
+    student_place,
     tell_of_idle_processes,
 )
 from tapir.steps.judgement import HELD_OUT, POOL, corrections, without_wrong, wrong_verdicts
@@ -113,10 +116,12 @@ def _direct_answers(
 
 def train_student_0(session: Session, pool: Step, answers: Step) -> Step:
     """S_0: the student fine-tuned on D (§3.2), or the chat model as it is."""
-    recipe = session.recipe
+    recipe, place = session.recipe, student_place(0)
+    base = start_mark(session, place)
 
     def work(step: Step, receipt: Receipt) -> None:
         start = session.student_weights()
+        receipt.notes |= {START: base[0]} if base else {}
         if recipe.student_0 == "as_is":
             training.link_student(step.folder, start, session.weights_hash(start))
             return
@@ -136,11 +141,11 @@ def train_student_0(session: Session, pool: Step, answers: Step) -> Step:
             ray=recipe.ray,
         )
 
-    settings = [recipe.student_0, model_mark(session, "student")]
+    settings = [recipe.student_0, model_mark(session, "student"), *base]
     if recipe.student_0 == "as_is":
-        return session.step("round_0/04_student_0", work, version=1, settings=settings)
+        return session.step(place, work, version=1, settings=settings)
     settings += [plain(recipe.train), recipe.seed]
-    return session.step("round_0/04_student_0", work, version=1, settings=settings, after=[pool, answers])
+    return session.step(place, work, version=1, settings=settings, after=[pool, answers])
 
 
 def answer(session: Session, pool: Step, answers: Step, student: Step) -> Step:

@@ -77,19 +77,65 @@ class Step:
         return "done" if found["fingerprint"] == self.fingerprint else "stale"
 
     def clear(self) -> None:
-        """Remove what an earlier recipe left; its model calls stay in the ledger."""
+        """Make room for this recipe's work: leftovers of a try go, and what an earlier recipe finished is set aside.
+
+        The new work may fail at its first row, and the old may be a day of training. It goes with `forget_aside`.
+        """
+        if self.receipt() is not None:
+            self._set_aside()
         self.receipt_path.unlink(missing_ok=True)
-        base = self.root / self.place
         # A training that was killed goes on from its checkpoints (`.NAME.training`), which check for themselves; its
         # log is cut back to them by whoever goes on.
-        resumable = base.with_name(f".{base.name}.training").exists()
-        for path in sorted(base.parent.glob(f"{base.name}*")):
-            if resumable and path.name == f"{base.name}.log.jsonl":
+        resumable = self.folder.with_name(f".{self.folder.name}.training").exists()
+        for path in self._files():
+            if resumable and path.name == f"{self.folder.name}.log.jsonl":
                 continue
             if path.is_dir():
                 shutil.rmtree(path)
             else:
                 path.unlink()
+
+    def take_back(self) -> bool:
+        """Put back what was set aside, if the recipe is again the one that it was made by and nothing came of another.
+
+        Like `borrow`: the receipt comes last, and until then all is still aside.
+        """
+        receipt = self._aside / self.receipt_path.name
+        found = _read_receipt(receipt)
+        if found is None or found["fingerprint"] != self.fingerprint or self.receipt() is not None:
+            return False
+        self.clear()
+        for path in self._aside.iterdir():
+            if path != receipt:
+                _link(path, self.folder.with_name(path.name))
+        _link(receipt, self.receipt_path)
+        self.forget_aside()
+        return True
+
+    def forget_aside(self) -> None:
+        """Delete what was set aside, now that this step is finished."""
+        # The receipt goes first: what was half deleted is not to be put back.
+        (self._aside / self.receipt_path.name).unlink(missing_ok=True)
+        if self._aside.exists():
+            shutil.rmtree(self._aside)
+
+    @property
+    def _aside(self) -> Path:
+        return self.folder.with_name(f".{self.folder.name}.aside")
+
+    def _set_aside(self) -> None:
+        """All at once, whenever the process may be killed: the folder gets its name when everything is in it."""
+        partial = self._aside.with_suffix(".partial")
+        if partial.exists():
+            shutil.rmtree(partial)
+        for path in self._files():
+            _link(path, partial / path.name)
+        self.forget_aside()
+        partial.rename(self._aside)
+
+    def _files(self) -> list[Path]:
+        """Everything that the step has written: its tables, folder, log and receipt."""
+        return sorted(self.folder.parent.glob(f"{self.folder.name}*"))
 
     def borrow(self, lender: RunDir) -> bool:
         """Take this step's files over from another run that has done the very same; False if it has not.

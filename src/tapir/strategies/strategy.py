@@ -15,7 +15,7 @@ from tapir import steps
 from tapir.config import Recipe, rewritten
 from tapir.pipeline import Ground
 from tapir.stages import train as training
-from tapir.steps.common import answers_of, instructions_of, model_mark
+from tapir.steps.common import START, answers_of, instructions_of, model_mark, start_mark
 from tapir.store.rundir import Step
 from tapir.types import Answer, Difficulty, Example, Instruction, Message, Receipt
 from tapir.wiring import Session
@@ -89,11 +89,15 @@ class OneSet(Strategy):
 def _base_student(session: Session) -> Step:
     """The student as it came, as a step that names its weights."""
 
+    place = "round_0/11_base"
+    base = start_mark(session, place)
+
     def work(step: Step, receipt: Receipt) -> None:
         weights = session.student_weights()
+        receipt.notes |= {START: base[0]} if base else {}
         training.link_student(step.folder, weights, session.weights_hash(weights))
 
-    return session.step("round_0/11_base", work, version=1, settings=[model_mark(session, "student")])
+    return session.step(place, work, version=1, settings=[model_mark(session, "student"), *base])
 
 
 def direct_answers_by(recipe: Recipe) -> str:

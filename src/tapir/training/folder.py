@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import cast
 
 from tapir.errors import ModelError
+from tapir.models.weights_hash import PICKLES
 from tapir.types import canonical_json, content_id
-
-PICKLES = ("*.bin", "*.pt", "*.pth")
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,10 +109,22 @@ def test_a_prompt_beyond_the_window_costs_its_row_only(model: CTranslateModel):
 
 
 def test_conversion_happens_once_and_leaves_no_partial_folder(folder: Path, model: CTranslateModel):
-    stamp = (folder / CONVERTED / "model.bin").stat().st_mtime_ns
-    assert converted(folder) == folder / CONVERTED
-    assert (folder / CONVERTED / "model.bin").stat().st_mtime_ns == stamp
-    assert [p.name for p in folder.glob(f"{CONVERTED}*")] == [CONVERTED]
+    once = converted(folder)
+    stamp = (once / "model.bin").stat().st_mtime_ns
+    assert converted(folder) == once
+    assert (once / "model.bin").stat().st_mtime_ns == stamp
+    assert list(folder.glob(f"{CONVERTED}*")) == [once]
+
+
+def test_other_weights_in_the_same_folder_are_converted_anew(tmp_path: Path):
+    build_tiny_model(tmp_path / "student", seed=1)
+    build_tiny_model(tmp_path / "other", seed=2)
+    first = converted(tmp_path / "student")
+    before = (first / "model.bin").read_bytes()
+    shutil.copy2(tmp_path / "other" / "model.safetensors", tmp_path / "student")
+    second = converted(tmp_path / "student")
+    assert (second / "model.bin").read_bytes() != before
+    assert list((tmp_path / "student").glob(f"{CONVERTED}*")) == [second]
 
 
 def test_identity_tells_weights_engine_and_precision(folder: Path):

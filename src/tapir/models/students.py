@@ -81,11 +81,11 @@ def chosen_engine(model: Model, *, cuda: bool | None = None) -> Engine:
 
 
 def converted(folder: Path) -> Path:
-    """The folder's int8 form for CTranslate2, made once beside the weights.
+    """The folder's int8 form for CTranslate2, made once beside the weights and named after them.
 
     In a process of its own: converting touches every weight, and memory once touched would stay with ours.
     """
-    target = folder / CONVERTED
+    target = folder / f"{CONVERTED}-{weights_hash(folder)[:12]}"
     if target.exists():
         return target
     partial = folder / f"{CONVERTED}.{os.getpid()}.partial"
@@ -99,6 +99,8 @@ def converted(folder: Path) -> Path:
                 f"{folder}: CTranslate2 cannot convert these weights ({said}); set engine: transformers for this model"
             )
         name_every_token(partial / "config.json")
+        for outdated in set(folder.glob(f"{CONVERTED}-*")) - {target}:
+            shutil.rmtree(outdated, ignore_errors=True)
         _publish(partial, target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -81,12 +81,12 @@ class Step:
 
         The new work may fail at its first row, and the old may be a day of training. It goes with `forget_aside`.
         """
+        # A training that was killed goes on from its checkpoints, which check for themselves; its log is cut back to
+        # them by whoever goes on. The log of a finished one is not theirs.
+        resumable = self._checkpoints.exists() and self.receipt() is None
         if self.receipt() is not None:
             self._set_aside()
         self.receipt_path.unlink(missing_ok=True)
-        # A training that was killed goes on from its checkpoints (`.NAME.training`), which check for themselves; its
-        # log is cut back to them by whoever goes on.
-        resumable = self.folder.with_name(f".{self.folder.name}.training").exists()
         for path in self._files():
             if resumable and path.name == f"{self.folder.name}.log.jsonl":
                 continue
@@ -98,12 +98,15 @@ class Step:
     def take_back(self) -> bool:
         """Put back what was set aside, if the recipe is again the one that it was made by and nothing came of another.
 
-        Like `borrow`: the receipt comes last, and until then all is still aside.
+        Like `borrow`: the receipt comes last, and until then all is still aside. What another recipe has trained so
+        far goes, as it does when a training of this one begins.
         """
         receipt = self._aside / self.receipt_path.name
         found = _read_receipt(receipt)
         if found is None or found["fingerprint"] != self.fingerprint or self.receipt() is not None:
             return False
+        if self._checkpoints.exists():
+            shutil.rmtree(self._checkpoints)
         self.clear()
         for path in self._aside.iterdir():
             if path != receipt:
@@ -118,6 +121,11 @@ class Step:
         (self._aside / self.receipt_path.name).unlink(missing_ok=True)
         if self._aside.exists():
             shutil.rmtree(self._aside)
+
+    @property
+    def _checkpoints(self) -> Path:
+        """Where an unfinished training keeps them."""
+        return self.folder.with_name(f".{self.folder.name}.training")
 
     @property
     def _aside(self) -> Path:

@@ -363,6 +363,11 @@ class Session:
             raise StoppedHere(place)
         return step
 
+    def told_of(self, place: str) -> dict[str, Any]:
+        """The receipt of a step, whatever recipe it was finished by: here, set aside, or in the store."""
+        step = self.run.step(place, "")
+        return step.receipt() or step.receipt_aside() or (self.store and self.store.receipt(step)) or {}
+
     def _taken_over(self, step: Step) -> bool:
         """Take a step from another run here, which costs nothing, or bring it from the store."""
         step.clear()

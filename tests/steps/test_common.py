@@ -84,3 +84,19 @@ def test_a_trained_student_is_back_when_a_wrong_recipe_is_set_right(tmp_path: Pa
     assert not weights.exists()
     assert receipt() == first
     assert weights.stat().st_mtime_ns == made
+
+
+def test_a_student_0_is_found_without_the_folder_that_it_was_trained_from(tmp_path: Path):
+    recipe = prepare(tmp_path)
+    sets = [f"ledger.path={tmp_path / 'ledger.sqlite'}", f"store=file://{tmp_path / 'store'}"]
+
+    def fingerprint(folder: str, *more: str) -> str:
+        loaded = load_recipe(recipe, [*sets, *more])
+        return run(loaded, tmp_path / folder / "run", until="student_0").receipts()[STUDENT_0]["fingerprint"]
+
+    first = fingerprint("here")
+    (tmp_path / "student").rename(tmp_path / "elsewhere")
+    assert fingerprint("fresh_machine") == first
+    with pytest.raises(TapirError, match="not a folder of weights"):
+        fingerprint("here", "train.learning_rate=0.1")
+    assert fingerprint("here") == first

@@ -134,6 +134,21 @@ def test_a_step_that_was_being_put_back_is_put_back_again(tmp_path: Path, monkey
     assert (step.state, list(step.read(Refinement))) == ("done", [Refinement("a", "as it was")])
 
 
+def test_a_training_broken_off_in_between_neither_takes_nor_spoils_the_log_of_a_finished_one(tmp_path: Path):
+    run = RunDir(tmp_path)
+    step = finished(run, "earlier")
+    log = step.folder.with_name(f"{step.folder.name}.log.jsonl")
+    log.write_text("the earlier one's", encoding="utf-8")
+    for _ in range(2):
+        other = run.step(PLACE, "later")
+        other.clear()
+        assert not log.exists()
+        log.write_text("the other's", encoding="utf-8")
+        step.folder.with_name(f".{step.folder.name}.training").mkdir()
+        assert step.take_back()
+        assert log.read_text(encoding="utf-8") == "the earlier one's"
+
+
 @pytest.mark.parametrize("content", [b'{"calls": 3', b"", b"\xff", b"[]", b"{}"])
 def test_a_broken_receipt_is_refused_with_the_remedy_and_the_step_left_as_it_is(tmp_path: Path, content: bytes):
     run = RunDir(tmp_path)

@@ -13,9 +13,10 @@ from tapir.config.reading import override, parse_recipe, read_yaml, rewritten
 from tapir.config.recipe import LedgerSettings, Recipe
 from tapir.config.scaling import RaySettings
 from tapir.config.stages import table_of
-from tapir.config.training import Curriculum, Lora, Train
+from tapir.config.training import HOW_IT_RUNS, Curriculum, Lora, Train
 
 __all__ = [
+    "HOW_IT_RUNS",
     "ROLES",
     "Ablate",
     "Budget",

@@ -53,6 +53,10 @@ class Lora(Part):
     """Modules that get adapters."""
 
 
+HOW_IT_RUNS = {"save_every", "report_to", "launcher", "max_truncated"}
+"""Settings of a training that cannot change its weights."""
+
+
 class Train(Part):
     """Supervised fine-tuning, by TRL."""
 

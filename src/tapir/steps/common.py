@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from tapir.config import Evaluation, Model, Role
+from tapir.config import HOW_IT_RUNS, Evaluation, Model, Role
 from tapir.curriculum.checks import RunProgram, parse_check, score_check
 from tapir.errors import DataError
 from tapir.evaluation.benchmarks import benchmark_names, files_among, local_file
@@ -56,6 +56,13 @@ def _content(named: str | None) -> str | None:
     return file_hash(Path(named)) if named and Path(named).is_file() else named
 
 
+def student_mark(session: Session) -> dict[str, Any]:
+    """What of the student's settings can change the weights that come of it; how it answers cannot."""
+    student = session.model("student").on_this_machine()
+    told = student.model_dump(include={"model", "revision", "chat_template", "trust_remote_code", "allow_pickle"})
+    return told | {"chat_template": _content(student.chat_template)}
+
+
 def start_mark(session: Session, place: str) -> list[str]:
     """Which weights lie in the student's own folder: others put there are another student.
 
@@ -65,8 +72,13 @@ def start_mark(session: Session, place: str) -> list[str]:
     folder = own_folder(session.model("student").on_this_machine())
     if folder is not None:
         return [session.weights_hash(folder)]
-    receipt = earlier(session, place).receipt() or {}
-    return [known] if (known := receipt.get("notes", {}).get(START)) else []
+    known = session.told_of(place).get("notes", {}).get(START)
+    return [known] if known else []
+
+
+def train_mark(session: Session) -> dict[str, Any]:
+    """What of the training's settings can change its weights."""
+    return session.recipe.train.model_dump(mode="json", exclude=HOW_IT_RUNS)
 
 
 def held_out_mark(evaluations: Iterable[Evaluation]) -> list[Any]:
@@ -118,8 +130,8 @@ def passes_in(session: Session) -> Passes:
 def judge_mark(session: Session, role: Literal["judge", "evaluator"]) -> list[Any]:
     """What of the recipe can change this role's verdicts."""
     settings = session.recipe.judge
-    asked = settings.model_dump(mode="json", exclude={"canary"}) | {"template": _content(settings.template)}
-    mark: list[Any] = [asked, model_mark(session, role)]
+    asked = settings.model_dump(mode="json", exclude={"canary", "max_unscored"})
+    mark: list[Any] = [asked | {"template": _content(settings.template)}, model_mark(session, role)]
     adaptive = [plain(session.recipe.difficulty)["delta"]] if settings.adaptive and role == "judge" else []
     return [*mark, *adaptive, *(["program checks run"] if session.run_program else [])]
 

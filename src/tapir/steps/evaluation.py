@@ -85,7 +85,8 @@ def _settings(session: Session) -> list[Any]:
                         model_mark(session, "student")]  # fmt: skip
     if recipe.difficulty.rescore != "off":
         selected = earlier(session, "round_0/07_hard").receipt() or {}
-        found += [selected.get("fingerprint"), *judge_mark(session, "judge")]
+        found += [selected.get("fingerprint"), recipe.difficulty.rescore, recipe.difficulty.rescore_sample]
+        found += judge_mark(session, "judge")
     return found
 
 

@@ -27,8 +27,10 @@ from tapir.steps.common import (
     plain,
     source_mark,
     start_mark,
+    student_mark,
     student_place,
     tell_of_idle_processes,
+    train_mark,
 )
 from tapir.steps.judgement import HELD_OUT, POOL, corrections, without_wrong, wrong_verdicts
 from tapir.steps.labelling import label_mark, labelled
@@ -141,10 +143,10 @@ def train_student_0(session: Session, pool: Step, answers: Step) -> Step:
             ray=recipe.ray,
         )
 
-    settings = [recipe.student_0, model_mark(session, "student"), *base]
+    settings = [recipe.student_0, student_mark(session), *base]
     if recipe.student_0 == "as_is":
         return session.step(place, work, version=1, settings=settings)
-    settings += [plain(recipe.train), recipe.seed]
+    settings += [train_mark(session), recipe.seed]
     return session.step(place, work, version=1, settings=settings, after=[pool, answers])
 
 
@@ -210,7 +212,8 @@ def select_hard_seeds(session: Session, pool: Step, verdicts: Step) -> Step:
         step.write(Difficulty, found, "all")
         step.write(Difficulty, hard)
 
-    settings = plain(session.recipe.difficulty)
+    # Measuring again is the evaluations' business, and in their marks.
+    settings = session.recipe.difficulty.model_dump(mode="json", exclude={"rescore", "rescore_sample"})
     if settings["kind"] != "verifier":
         del settings["answers"]
     marked = [["marked wrong", sorted(wrong.items())]] if wrong else []

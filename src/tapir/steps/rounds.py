@@ -28,7 +28,9 @@ from tapir.steps.common import (
     model_mark,
     passes_in,
     plain,
+    student_mark,
     tell_of_idle_processes,
+    train_mark,
 )
 from tapir.steps.judgement import DROPPED, corrections
 from tapir.steps.keeping import keep_better
@@ -84,10 +86,13 @@ class Curriculum:
 LATEST = slice(-1, None)
 
 
-def _rounds_mark(session: Session) -> Any:
-    """What of the curriculum decides which rows there are; draws and training have marks of their own."""
+def _round_mark(session: Session, number: int) -> Any:
+    """What of the curriculum decides which rows this round has; draws and training have marks of their own.
+
+    Not how many rounds follow: one more leaves those before it as they are.
+    """
     curriculum = session.recipe.curriculum
-    mark = curriculum.model_dump(mode="json", exclude={"seed", "tokens"})
+    mark: dict[str, Any] = {"alpha": curriculum.alpha(number), "mixing": curriculum.mixing, "data": curriculum.data}
     # Their plans were wrong once; runs with neither have nothing to repeat.
     return mark | {"plan": 2} if curriculum.mixing == "loss" or curriculum.data == "newest" else mark
 
@@ -204,7 +209,7 @@ def expand(session: Session, number: int, curriculum: Curriculum, student: Step)
             session.progress.say(f"round {number}: {line}")
 
     place = f"round_{number}/01_expanded"
-    settings = [plain(recipe.expand), plain(recipe.mix), _rounds_mark(session), recipe.seed, number,
+    settings = [plain(recipe.expand), plain(recipe.mix), _round_mark(session, number), recipe.seed, number,
                 model_mark(session, "teacher"), contamination_mark(session),
                 *classifier_mark(session), *corrections(session, place).settings]  # fmt: skip
     after = [curriculum.pool, curriculum.answers, curriculum.hard, *curriculum.expanded, *curriculum.rescored]
@@ -333,7 +338,7 @@ def mix(session: Session, number: int, curriculum: Curriculum) -> Step:
         )
         step.write(Example, examples)
 
-    settings = [plain(recipe.mix), _rounds_mark(session), recipe.rounds_seed, number]
+    settings = [plain(recipe.mix), _round_mark(session, number), recipe.rounds_seed, number]
     after = [curriculum.pool, curriculum.answers, *curriculum.expanded, *curriculum.enhanced, *curriculum.rescored]
     return session.step(f"round_{number}/04_mix", work, version=1, settings=settings, after=after)
 
@@ -361,6 +366,6 @@ def train(session: Session, number: int, student: Step, examples: Step) -> Step:
             ray=recipe.ray,
         )
 
-    settings = [plain(recipe.train), model_mark(session, "student"), recipe.rounds_seed, *([tokens] if tokens else [])]
+    settings = [train_mark(session), student_mark(session), recipe.rounds_seed, *([tokens] if tokens else [])]
     place = f"round_{number}/05_student_{number}"
     return session.step(place, work, version=1, settings=settings, after=[student, examples])

@@ -80,6 +80,10 @@ class RemoteStore:
         self._files.makedirs(target.rpartition("/")[0], exist_ok=True)
         return target
 
+    def receipt(self, step: Step) -> dict[str, Any] | None:
+        """What the store has been told of a step, whatever recipe it was finished by."""
+        return self._receipt(self._root, step)
+
     def load(self, step: Step, note: Note = lambda keys: None) -> bool:
         """Bring a step that was finished elsewhere with this fingerprint; False if the store has none.
 

@@ -102,7 +102,7 @@ class Step:
         far goes, as it does when a training of this one begins.
         """
         receipt = self._aside / self.receipt_path.name
-        found = _read_receipt(receipt)
+        found = self.receipt_aside()
         if found is None or found["fingerprint"] != self.fingerprint or self.receipt() is not None:
             return False
         if self._checkpoints.exists():
@@ -114,6 +114,10 @@ class Step:
         _link(receipt, self.receipt_path)
         self.forget_aside()
         return True
+
+    def receipt_aside(self) -> dict[str, Any] | None:
+        """The receipt of what was set aside, or None."""
+        return _read_receipt(self._aside / self.receipt_path.name)
 
     def forget_aside(self) -> None:
         """Delete what was set aside, now that this step is finished."""

@@ -23,7 +23,7 @@ from transformers import PrinterCallback
 from transformers.utils import logging as hf_logging
 from trl.trainer.sft_config import SFTConfig
 
-from tapir.config import Train
+from tapir.config import HOW_IT_RUNS, Train
 from tapir.errors import DataError, ModelError, RecipeError
 from tapir.models.chat_template import ChatFormat
 from tapir.training import checkpoints, weights
@@ -59,7 +59,7 @@ class Round:
         """One name for all of it; a checkpoint is gone on from only under the same name."""
         parts = {
             "student": fingerprint(self.student, self.allowed),
-            "settings": self.settings.model_dump(mode="json", exclude={"report_to", "save_every", "launcher"}),
+            "settings": self.settings.model_dump(mode="json", exclude=HOW_IT_RUNS),
             "seed": self.seed,
             "template": self.chat.source,
             "rows": [asdict(row) for row in self.encoded.rows],

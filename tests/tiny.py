@@ -38,6 +38,34 @@ def build_tiny_model(folder: Path, *, seed: int = 0, hidden: int = 64, chat_temp
     return folder
 
 
+def build_tiny_experts(folder: Path, *, seed: int = 0) -> Path:
+    """A mixture of four experts, whose weights have other names in its files than in memory."""
+    import torch
+    from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
+
+    folder.mkdir(parents=True, exist_ok=True)
+    vocabulary = build_tiny_tokenizer(folder)
+    torch.manual_seed(seed)
+    config = Qwen3MoeConfig(
+        vocab_size=vocabulary,
+        hidden_size=32,
+        intermediate_size=64,
+        moe_intermediate_size=32,
+        num_experts=4,
+        num_experts_per_tok=2,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        max_position_embeddings=1024,
+        bos_token_id=None,
+        eos_token_id=2,
+        pad_token_id=0,
+    )
+    Qwen3MoeForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
 def build_tiny_tokenizer(folder: Path, *, chat_template: str | None = CHATML, vocabulary: int = 400) -> int:
     """Its files in `folder`; returns how many tokens it has."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers

@@ -12,7 +12,9 @@ from finished_run import write_run
 from rich.console import Console
 
 from tapir.cli.chat import Speaker, chat, show
+from tapir.config import Model
 from tapir.errors import DataError, RecipeError
+from tapir.models import students
 from tapir.models.calls import Reply
 from tapir.types import Message
 
@@ -34,6 +36,29 @@ def test_one_turn_is_answered_by_every_speaker_once(run: Path, capsys: pytest.Ca
     assert list(said) == ["student_2", "student_0", "teacher"]
     assert said["student_2"] != said["student_0"]
     assert said["teacher"].endswith(".")
+
+
+@pytest.mark.parametrize(("against", "engines"), [("", ["vllm"]), ("teacher,student_0", ["transformers"] * 2)])
+def test_students_that_speak_together_do_not_each_take_the_gpu_for_themselves(
+    against: str, engines: list[str], run: Path, monkeypatch: pytest.MonkeyPatch
+):
+    opened: list[str] = []
+
+    def noted(model: Model, folder: Path) -> Any:
+        opened.append(students.chosen_engine(model))
+        return open_here(model.model_copy(update={"engine": "transformers"}), folder)
+
+    open_here = students.open_local
+    monkeypatch.setattr(students, "open_local", noted)
+    monkeypatch.setattr(students, "chosen_engine", lambda model: "vllm" if model.engine == "auto" else model.engine)
+    path = run / "recipe.yaml"
+    written = path.read_text(encoding="utf-8")
+    path.write_text(written.replace("engine: transformers", "engine: auto"), encoding="utf-8")
+    try:
+        call(run, prompt="What is the sea?", against=against)
+    finally:
+        path.write_text(written, encoding="utf-8")
+    assert opened == engines
 
 
 def test_a_conversation_goes_on_until_an_empty_line(

@@ -20,6 +20,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from training_rows import example, examples, nll_by_hand, settings
 from transformers import AutoModelForCausalLM
+from trl.trainer import base_trainer
 
 from tapir.config import Model
 from tapir.errors import DataError, MissingExtra, ModelError, RecipeError
@@ -136,6 +137,16 @@ class Killed(Exception):
     ids=["full", "packed in order", "LoRA with dropout"],
 )
 def test_a_killed_training_goes_on_and_ends_in_the_same_bits(changes: dict[str, Any], student: Path, tmp_path: Path):
+    goes_on_in_the_same_bits(student, tmp_path, changes)
+
+
+def test_a_mixture_of_experts_whose_files_have_other_names_than_its_weights_goes_on_too(tmp_path: Path):
+    from tiny import build_tiny_experts
+
+    goes_on_in_the_same_bits(build_tiny_experts(tmp_path / "student"), tmp_path, {})
+
+
+def goes_on_in_the_same_bits(student: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
     given = settings(epochs=2, save_every=2, **changes)
 
     def kill_at_5(step: StepLog) -> None:
@@ -254,6 +265,33 @@ def test_a_base_model_is_saved_with_the_template_it_was_trained_on_and_stops_on_
     prompt = examples(1)[0].messages[:-1]
     assert ChatFormat(tokenizer).prompt_ids(prompt) == ChatFormat(load_tokenizer(base), "alpaca").prompt_ids(prompt)
     assert ChatFormat(tokenizer).end_of_turn_id in stop_ids(tmp_path / "out")
+
+
+def test_sampling_settings_of_the_student_that_say_not_to_sample_lose_no_training(student: Path, tmp_path: Path):
+    base = shutil.copytree(student, tmp_path / "base")
+    published = {"temperature": 0.9, "top_p": 0.6, "eos_token_id": 1}
+    (base / "generation_config.json").write_text(json.dumps(published), encoding="utf-8")
+    train_round(base, examples(6), tmp_path / "out", settings(), seed=1, template="alpaca")
+    saved = json.loads((tmp_path / "out" / "generation_config.json").read_text(encoding="utf-8"))
+    assert (saved["temperature"], saved["top_p"], saved["do_sample"]) == (0.9, 0.6, True)
+
+
+def test_generation_settings_that_cannot_be_saved_are_refused_before_the_training(student: Path, tmp_path: Path):
+    base = shutil.copytree(student, tmp_path / "base")
+    broken = {"length_penalty": 2.0, "eos_token_id": [1, 2]}
+    (base / "generation_config.json").write_text(json.dumps(broken), encoding="utf-8")
+    steps: list[StepLog] = []
+    with pytest.raises(ModelError, match=r"generation_config\.json"):
+        train_round(base, examples(6), tmp_path / "out", settings(), seed=1, progress=steps.append)
+    assert not steps
+
+
+def test_nothing_of_a_training_is_told_to_anybody(student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    told: list[object] = []
+    monkeypatch.delenv("CI", raising=False)
+    monkeypatch.setattr(base_trainer, "send_telemetry", lambda *given, **more: told.append((given, more)))
+    train_round(student, examples(6), tmp_path / "out", settings(), seed=1)
+    assert not told
 
 
 @pytest.mark.parametrize(

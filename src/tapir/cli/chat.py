@@ -106,10 +106,14 @@ def turns(lines: Iterable[str]) -> Iterator[str]:
 @contextmanager
 def _speakers(session: Session, run: RunDir, names: Sequence[str]) -> Generator[list[Speaker]]:
     """All of them at once in memory: a conversation goes back and forth between them."""
-    from tapir.models.students import open_local
+    from tapir.models.students import chosen_engine, open_local
 
     opened: list[Callable[[], None]] = []
     speakers: list[Speaker] = []
+    model = session.model("student").on_this_machine()
+    if len({*names} - {"teacher"}) > 1 and chosen_engine(model) == "vllm":
+        # vLLM takes a GPU for itself.
+        model = model.model_copy(update={"engine": "transformers"})
     try:
         for name in dict.fromkeys(names):
             if name == "teacher":
@@ -118,7 +122,7 @@ def _speakers(session: Session, run: RunDir, names: Sequence[str]) -> Generator[
             found = re.fullmatch(r"student_(\d+)", name)
             if found is None:
                 raise RecipeError(f"--against {name}: name students of the run (student_0) or the teacher")
-            backend = open_local(session.model("student").on_this_machine(), the_student(run, int(found[1]))[1])
+            backend = open_local(model, the_student(run, int(found[1]))[1])
             opened.append(backend.close)
             sampling = session.sampling("student", "student")
             speakers.append(Speaker(name, lambda said, b=backend, s=sampling: b.generate([Request(said, s)])[0]))

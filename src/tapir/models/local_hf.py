@@ -14,6 +14,7 @@ from typing import Any
 
 from tapir.config import Model
 from tapir.models.calls import Reply, Request, Sampling, TokenLogprob
+from tapir.models.device import give_back
 from tapir.models.local_rows import Prompt, Speech
 from tapir.types import Message
 
@@ -129,6 +130,7 @@ class TransformersModel:
 
     def close(self) -> None:
         self._model = None
+        give_back()
 
 
 def _generator(request: Request) -> Any:
@@ -195,6 +197,8 @@ def answer_nll(folder: Path, pairs: Sequence[Pair], model: Model, *, kept: Any =
     found: dict[int, float] = {}
     for rows in batches:
         found |= dict(zip(rows, scorer.score([pairs[n] for n in rows]), strict=True))
+    del scorer
+    give_back()
     return [(found[n], tokens[n]) for n in range(len(pairs))]
 
 

@@ -6,7 +6,6 @@ Not exercised by the default suite: it needs a GPU.
 from __future__ import annotations
 
 import asyncio
-import gc
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 from tapir.config import Model
 from tapir.models.calls import Reply, Request, TokenLogprob
+from tapir.models.device import give_back
 from tapir.models.local_rows import Speech
 
 MOST_LOGPROBS = 20
@@ -94,12 +94,8 @@ class VllmModel:
         )
 
     def close(self) -> None:
-        import torch
-
         self._engine.close()
-        # The engine's memory returns to the device only once it is collected; training needs it next.
-        gc.collect()
-        torch.cuda.empty_cache()
+        give_back()
 
 
 class _One:

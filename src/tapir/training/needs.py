@@ -29,6 +29,8 @@ def check_machine(settings: Train) -> None:
             "train.attention: flash_attention_2 needs an NVIDIA GPU and its package (pip install flash-attn); take "
             "auto, which uses it where it is"
         )
+    if settings.attention == "flash_attention_2" and settings.precision == "float32":
+        raise RecipeError("train.attention: flash_attention_2 is for half precision only; take train.precision: auto")
     shards = settings.launcher == "accelerate" and settings.accelerate_config == "deepspeed"
     if shards and not _has("deepspeed"):
         raise MissingExtra("train.accelerate_config: deepspeed needs its package: pip install deepspeed")

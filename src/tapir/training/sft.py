@@ -7,7 +7,6 @@ weights in and out in `training.weights`; which examples a round holds is decide
 from __future__ import annotations
 
 import contextlib
-import gc
 import hashlib
 import shutil
 from collections.abc import Callable, Generator, Sequence
@@ -26,6 +25,7 @@ from trl.trainer.sft_config import SFTConfig
 from tapir.config import HOW_IT_RUNS, Train
 from tapir.errors import DataError, ModelError, RecipeError
 from tapir.models.chat_template import ChatFormat
+from tapir.models.device import give_back
 from tapir.training import checkpoints, weights
 from tapir.training.attention import attend_by_segment
 from tapir.training.borders import BorderCheck
@@ -110,10 +110,9 @@ def train_round(
         trainer.add_callback(writer)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         result = _finish(prepared, trainer, writer, work, out_folder, resumed_at=len(done), resident=resident)
-    # The trainer and its parts point at each other; left to themselves, weights and optimiser would stay in memory
-    # while the run goes on to other things.
+    # Weights and optimiser would stay in memory while the run goes on to other things.
     del trainer, writer
-    gc.collect()
+    give_back()
     return result
 
 

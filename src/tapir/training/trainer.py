@@ -5,11 +5,13 @@ Everything else (optimiser, schedule, devices, mixed precision, distribution) is
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import inspect
 import math
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -75,6 +77,14 @@ class MixTrainer(SFTTrainer):
         self._tally = torch.zeros(len(groups), 2, dtype=torch.float64)
         """NLL and trained tokens by group since the last log."""
 
+    def _send_telemetry(self) -> None:
+        """TRL tells its makers what is trained on which machine; nothing of a run leaves it."""
+
+    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        # DeepSpeed has every float in its own precision, and bf16 would round α off.
+        weights = cast(Tensor, inputs.pop("weights"))
+        return {**super()._prepare_inputs(inputs), "weights": weights.to(self.args.device)}
+
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], Any]:
@@ -133,14 +143,41 @@ class MixTrainer(SFTTrainer):
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         folder = Path(cast(str, self.args.output_dir)) / f"{checkpoints.PREFIX}{self.state.global_step}"
         try:
-            # TRL's own version only adds a model card, which a checkpoint needs none of.
-            Trainer._save_checkpoint(self, model, trial)  # pyright: ignore[reportPrivateUsage]
+            with self._own_names():
+                # TRL's own version only adds a model card, which a checkpoint needs none of.
+                Trainer._save_checkpoint(self, model, trial)  # pyright: ignore[reportPrivateUsage]
         except Exception as error:
             shutil.rmtree(folder, ignore_errors=True)
             raise checkpoints.unwritten(folder, error) from error
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             checkpoints.seal(folder)
+
+    @contextlib.contextmanager
+    def _own_names(self) -> Generator[None]:
+        """Save weights under the names that they have in memory, by which the trainer reads a checkpoint.
+
+        Some architectures (mixtures of experts) have others in files meant for sharing.
+        """
+        model: Any = self.accelerator.unwrap_model(self.model)
+        if isinstance(model, PeftModel):
+            yield
+            return
+        model.save_pretrained = functools.partial(model.save_pretrained, save_original_format=False)
+        try:
+            yield
+        finally:
+            del model.save_pretrained
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        model: Any = self.accelerator.unwrap_model(self.model)
+        known = {*model.all_tied_weights_keys, *(model._keys_to_ignore_on_save or ())}
+        if missing := sorted(set(load_result.missing_keys) - known):
+            # The trainer would warn, and go on from weights that were never trained.
+            raise ModelError(
+                f"the checkpoint lacks {len(missing)} of the student's weights ({missing[0]} …) and cannot be gone on "
+                f"from; delete {self.args.output_dir} to train this round from its start"
+            )
 
 
 class LogWriter(TrainerCallback):

@@ -17,6 +17,7 @@ import torch
 from peft import PeftModel
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from tapir.config import Train
 from tapir.errors import ModelError
@@ -36,7 +37,7 @@ def same_as_saved(trainer: MixTrainer, settings: Train) -> bool:
 
 def uses_bf16(settings: Train) -> bool:
     if settings.precision == "auto":
-        return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+        return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
     return settings.precision == "bfloat16"
 
 
@@ -48,7 +49,8 @@ def attention(settings: Train) -> str:
     """The kernel that the settings come to on this machine."""
     if settings.attention != "auto":
         return settings.attention
-    flash = torch.cuda.is_available() and importlib.util.find_spec("flash_attn") is not None
+    # It computes in half precision only.
+    flash = uses_bf16(settings) and torch.cuda.is_available() and importlib.util.find_spec("flash_attn") is not None
     return "flash_attention_2" if flash else "sdpa"
 
 
@@ -97,6 +99,20 @@ def set_stop(model: PreTrainedModel, chat: ChatFormat) -> None:
     known: list[int] = found if isinstance(found, list) else [found] if isinstance(found, int) else []
     if chat.end_of_turn_id not in known:
         config.eos_token_id = [chat.end_of_turn_id, *known]
+    try:
+        config.validate(strict=True)
+    except ValueError:
+        # Published ones have a temperature without `do_sample`. As they are they may be saved; changed, they may not,
+        # which would be found out when the training is over.
+        config.do_sample = True
+        _check_generation(config)
+
+
+def _check_generation(config: Any) -> None:
+    try:
+        config.validate(strict=True)
+    except ValueError as error:
+        raise ModelError(f"the student's generation_config.json cannot be saved again ({error}); correct it") from error
 
 
 def save(
@@ -143,6 +159,8 @@ def plain_model(trainer: MixTrainer) -> PreTrainedModel:
 
 
 def _merge_from_disk(base: Path, adapters: Path, chat: ChatFormat, allowed: Allowed) -> PreTrainedModel:
+    # Under ZeRO-3 every process would have to take part in reading weights, and only one of them is here.
+    unset_hf_deepspeed_config()
     model = _read(base, torch.float32, allowed)
     set_stop(model, chat)
     with old_names_allowed():

@@ -17,8 +17,10 @@ from tapir.curriculum.dedup import (
     naive_rouge_l,
     near_by_lcs,
     near_duplicates,
+    repeated_instructions,
 )
 from tapir.curriculum.words import folded_words, normalised, word_spans, words
+from tapir.types import Instruction, Message
 
 # Few words, so that texts overlap by chance; up to 40, so that they fall into several length bands.
 TEXT = st.lists(st.sampled_from(["the", "cat", "dog", "sat", "on", "mat", "猫", "über", "3", "7"]), max_size=40).map(
@@ -129,6 +131,36 @@ def test_candidates_are_held_against_the_pool_and_against_each_other():
     found = near_duplicates(candidates, pool)
     assert [(d.id, d.of) for d in found] == [("c1", "p1"), ("c3", "c2")]
     assert found[0].score == pytest.approx(12 / 14)
+
+
+def chat(first: str, last: str, system: str | None = None) -> Instruction:
+    return Instruction(last, system=system, history=(Message("user", first), Message("assistant", "It is like this.")))
+
+
+def test_the_same_words_after_another_conversation_or_system_text_repeat_nothing():
+    more = "Please explain that in more detail."
+    first = ("How do volcanoes erupt?", "When was Mozart born?", "What is inflation?", "Why do bees dance, and when?")
+    chats = [chat(question, more) for question in first]
+    systems = [Instruction(more, system=said) for said in (None, "Speak like a pirate.", "Answer in one French word.")]
+    assert repeated_instructions([*chats, *systems]) == []
+    again = chat("Why do bees dance, when and where?", more)
+    assert [(d.id, d.of) for d in repeated_instructions([*chats, again])] == [(again.id, chats[3].id)]
+
+
+def test_a_system_text_that_all_rows_share_makes_no_two_alike():
+    system = "You are a careful assistant who names every source and never makes up a fact or repeats a question."
+    bees, sky, again = (
+        Instruction(text, system=system)
+        for text in ("How do bees find home?", "Why is the sky blue?", "Why is the sky so blue?")
+    )
+    assert [(d.id, d.of) for d in repeated_instructions([bees, sky, again])] == [(again.id, sky.id)]
+
+
+@settings(max_examples=50)
+@given(st.lists(TEXT, max_size=12))
+def test_instructions_without_a_context_are_compared_by_their_text_alone(texts: list[str]):
+    rows = [Instruction(text) for text in dict.fromkeys(texts)]
+    assert repeated_instructions(rows) == near_duplicates([(i.id, i.text) for i in rows])
 
 
 def test_candidates_that_pass_stay_in_an_index_that_was_given():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,6 +11,7 @@ import pytest
 
 from tapir.config import Seeds
 from tapir.errors import DataError
+from tapir.stages.pool_check import check_pool
 from tapir.stages.seeds import contaminated, load_pool, read_source, without_near_duplicates
 from tapir.store.given import LONGEST_FIELD
 from tapir.types import MOST_DROPPED_CHARS, Dropped, Receipt
@@ -189,6 +191,17 @@ def test_what_is_dropped_is_told_with_its_text_its_place_and_what_it_repeats(tmp
         Dropped("contaminated", "gsm8k item", item.id, "pool.jsonl:7", "gsm8k/7"),
     ]
     assert receipt.dropped.total() == 4  # contamination is counted by the stage that looks for it
+
+
+def test_conversations_that_end_on_the_same_words_are_all_kept(tmp_path: Path):
+    path, more = tmp_path / "pool.jsonl", "Please explain that in more detail."
+    first = ("How do volcanoes erupt?", "When was Mozart born?", "What is inflation?", "Why do bees dance?")
+    chats = [[("user", question), ("assistant", "In short, so."), ("user", more)] for question in first]
+    rows = [{"messages": [{"role": role, "content": said} for role, said in chat]} for chat in chats]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    pool, receipt = load(path)
+    assert without_near_duplicates(pool, receipt) == pool.instructions
+    assert (check_pool(Seeds(source=str(path))).instructions, receipt.dropped) == (4, {})
 
 
 def test_a_dropped_text_is_kept_as_far_as_one_needs_to_know_it():

@@ -34,7 +34,7 @@ class Seeds(Part):
     max_chars: Positive = 20_000
     """Longer instructions are dropped and counted."""
     near_duplicates: bool = True
-    """Drop near duplicates (ROUGE-L F1 of 0.7 and more) beside exact ones."""
+    """Drop near duplicates (ROUGE-L F1 of 0.7 and more, of the instruction and of its context) beside exact ones."""
     allow_code: bool = False
     """Run program checks in the sandbox; otherwise they are skipped and counted."""
 

@@ -24,7 +24,7 @@ from rapidfuzz.distance import LCSseq
 
 from tapir.curriculum.words import normalised, words
 from tapir.errors import DataError
-from tapir.types import content_id
+from tapir.types import Instruction, content_id
 
 PREFIX_FROM = 200_000
 """Rows from which `near_duplicate_index` looks for shared rare words instead of scanning all bitmaps."""
@@ -106,6 +106,36 @@ def near_duplicates(
         else:
             found.append(NearDuplicate(id, *match))
     return found
+
+
+FindRepeated = Callable[[Sequence[tuple[str, str]]], list[NearDuplicate]]
+"""(id, text) rows in, those of them that repeat an earlier one out."""
+
+
+def repeated_instructions(
+    instructions: Sequence[Instruction], find: FindRepeated = near_duplicates
+) -> list[NearDuplicate]:
+    """Instructions that nearly repeat an earlier one: its text, and its system text and earlier turns as well.
+
+    Each is compared by itself. In a joined text a system prompt that all rows share would make them all alike.
+    """
+    systems = _first_alike((i.system or "" for i in instructions), find)
+    histories = _first_alike(map(_earlier_turns, instructions), find)
+    by_context: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    for i in instructions:
+        context = systems[i.system or ""], histories[_earlier_turns(i)]
+        by_context.setdefault(context, []).append((i.id, i.text))
+    return [d for rows in by_context.values() for d in find(rows)]
+
+
+def _earlier_turns(i: Instruction) -> str:
+    return "\n".join(m.content for m in i.history)
+
+
+def _first_alike(texts: Iterable[str], find: FindRepeated) -> dict[str, str]:
+    """Each different text with the earlier one that it nearly repeats, or itself."""
+    different = dict.fromkeys(texts)
+    return {text: text for text in different} | {d.id: d.of for d in find([(text, text) for text in different])}
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tapir.config import Seeds
-from tapir.curriculum.dedup import near_duplicates
+from tapir.curriculum.dedup import repeated_instructions
 from tapir.curriculum.languages import language_of
 from tapir.curriculum.words import words
 from tapir.stages.seeds import form_of, load_pool, read_source
@@ -59,8 +59,7 @@ def check_pool(settings: Seeds) -> PoolCheck:
     form = form_of(settings, list(read_source(settings)))
     pool = load_pool(settings, seed=0, receipt=receipt)
     rows = {i.id: i for i in pool.instructions}
-    texts = [(i.id, i.text) for i in rows.values()]
-    repeated = near_duplicates(texts) if settings.near_duplicates else []
+    repeated = repeated_instructions(pool.instructions) if settings.near_duplicates else []
     receipt.drop("near_duplicate", len(repeated))
     kept = [i for i in rows.values() if i.id not in {d.id for d in repeated}]
     tasks = Counter(i.task for i in kept if i.task)

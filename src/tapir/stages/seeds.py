@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import random
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from importlib import resources
 from itertools import islice
@@ -18,7 +18,7 @@ from typing import Any, Literal, cast
 
 from tapir.config import Decontaminate, Seeds
 from tapir.curriculum.contamination import NGRAM, Item
-from tapir.curriculum.dedup import NearDuplicate, near_duplicates
+from tapir.curriculum.dedup import FindRepeated, near_duplicates, repeated_instructions
 from tapir.curriculum.words import words
 from tapir.errors import DataError, MissingExtra
 from tapir.evaluation.benchmarks import benchmark_names, files_among, load_benchmark
@@ -39,9 +39,6 @@ from tapir.types import (
 Form = Literal["alpaca", "messages", "sharegpt", "columns"]
 Located = tuple[str, Row | Unreadable]
 """Where a row stood, and the row."""
-FindRepeated = Callable[[Sequence[tuple[str, str]]], list[NearDuplicate]]
-"""(id, text) rows in, those of them that repeat an earlier one out."""
-
 
 FORM_ROWS = 50
 """Rows whose keys are looked at to tell the form."""
@@ -329,7 +326,7 @@ def without_near_duplicates(
     pool: Pool, receipt: Receipt, dropped: KeepDropped = forget, find: FindRepeated = near_duplicates
 ) -> list[Instruction]:
     """The first of each group of near duplicates (ROUGE-L F1 of 0.7 and more), the others counted."""
-    repeated = {d.id: d.of for d in find([(i.id, i.text) for i in pool.instructions])}
+    repeated = {d.id: d.of for d in repeated_instructions(pool.instructions, find)}
     if repeated:
         receipt.drop("near_duplicate", len(repeated))
     for i, where in zip(pool.instructions, pool.where, strict=True):

@@ -69,7 +69,7 @@ def gather_seeds(session: Session) -> Step:
         step.write(Instruction, kept)
 
     settings = [recipe.seed, plain(recipe.seeds), source_mark(recipe.seeds.source), contamination_mark(session)]
-    return session.step("round_0/01_seeds", work, version=3, settings=settings)
+    return session.step("round_0/01_seeds", work, version=4, settings=settings)
 
 
 def classify_seeds(session: Session, seeds: Step) -> Step:

@@ -67,6 +67,7 @@ def test_duplicates_are_removed_with_a_warning(tmp_path):
         ({"x": 1}, "none of instruction"),
         ({"messages": [{"role": "robot"}]}, "needs a role"),
         ({"text": " "}, "to answer"),
+        ({"text": "Add.", "check": {"kind": "number", "value": "3"}}, "Input should be a valid integer"),
     ],
 )
 def test_a_row_that_cannot_be_read_stops_with_its_place(tmp_path, row, said):

@@ -12,7 +12,7 @@ import pytest
 from tapir.config import Seeds
 from tapir.errors import DataError
 from tapir.stages.pool_check import check_pool
-from tapir.stages.seeds import contaminated, load_pool, read_source, without_near_duplicates
+from tapir.stages.seeds import contaminated, load_evaluation, load_pool, read_source, without_near_duplicates
 from tapir.store.given import LONGEST_FIELD
 from tapir.types import MOST_DROPPED_CHARS, Dropped, Receipt
 
@@ -202,6 +202,29 @@ def test_conversations_that_end_on_the_same_words_are_all_kept(tmp_path: Path):
     pool, receipt = load(path)
     assert without_near_duplicates(pool, receipt) == pool.instructions
     assert (check_pool(Seeds(source=str(path))).instructions, receipt.dropped) == (4, {})
+
+
+BAD_CHECKS = [{"kind": "number", "value": "42"}, "{kind: exact", "[1]", 7, {"kind": "vibes"}, "[" * 100_000]
+
+
+@pytest.mark.parametrize("check", BAD_CHECKS, ids=range(len(BAD_CHECKS)))
+def test_a_check_that_is_none_costs_its_row_and_stops_an_evaluation_set(tmp_path: Path, check: object):
+    path = tmp_path / "pool.jsonl"
+    path.write_text(GOOD + json.dumps({"instruction": "What is 6 times 7?", "check": check}) + "\n", encoding="utf-8")
+    pool, receipt = load(path)
+    assert (receipt.dropped, pool.problems) == ({"bad_check": 1}, [("pool.jsonl:2", "bad_check")])
+    assert check_pool(Seeds(source=str(path))).dropped == {"bad_check": 1}
+    with pytest.raises(DataError, match=r"cannot be used: pool\.jsonl:2 \(bad_check\); mend or remove it"):
+        load_evaluation(Seeds(source=str(path)), seed=1)
+
+
+def test_a_check_is_kept_in_one_spelling_and_need_not_be_there(tmp_path: Path):
+    checks = ['{"value": 42, "kind": "number"}', {"kind": "number", "value": 42}, None, "", "null"]
+    rows = [{"instruction": f"Question {n}", "check": check} for n, check in enumerate(checks)]
+    (tmp_path / "pool.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    pool, receipt = load(tmp_path / "pool.jsonl")
+    assert [i.check for i in pool.instructions] == ['{"kind":"number","value":42}'] * 2 + [None] * 3
+    assert receipt.dropped == {}
 
 
 def test_a_dropped_text_is_kept_as_far_as_one_needs_to_know_it():

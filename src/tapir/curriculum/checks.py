@@ -7,6 +7,7 @@ sandbox and passes it in; whether a failed answer may be trained on is decided b
 from __future__ import annotations
 
 import functools
+import json
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ from tapir.curriculum.final_answer import (
 )
 from tapir.curriculum.format_constraints import Constraint, NonBlank, met, phrase_count
 from tapir.errors import DataError
+from tapir.types import canonical_json
 
 PATTERN_TIMEOUT_S = 1.0
 MAX_ANSWER_CHARS = 200_000
@@ -165,6 +167,19 @@ def parse_check(text: str) -> Check:
         raise DataError(f"check {text[:120]!r}: {where}: {first['msg']}; see docs/checks.md") from error
     except (RecursionError, UnicodeEncodeError) as error:
         raise DataError(f"check {text[:120]!r} cannot be read as JSON ({error}); see docs/checks.md") from error
+
+
+def read_check(value: Any) -> str | None:
+    """A row's check in its one spelling, given as an object or as its JSON; None for none, DataError for a bad one."""
+    try:
+        given = json.loads(value) if isinstance(value, str) and value else value
+        if given is None or given == "":
+            return None
+        spelled = canonical_json(given)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise DataError(f"check {str(value)[:120]!r} cannot be read as JSON ({error}); see docs/checks.md") from None
+    parse_check(spelled)
+    return spelled
 
 
 def score_check(check: Check, answer: str, run_program: RunProgram | None = None) -> CheckResult:

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from tapir.curriculum.checks import read_check
 from tapir.errors import DataError
 from tapir.evaluation.rows import Row, last_of_each, read_rows
 from tapir.store.given import is_utf8
-from tapir.types import Instruction, Message, canonical_json
+from tapir.types import Instruction, Message
 
 _TEXT = ("instruction", "prompt", "question", "text")
 _REFERENCE = ("reference", "output", "answer", "response", "completion")
@@ -59,12 +60,15 @@ def _prompt(row: Row, where: str) -> Prompt:
         reference = _reference(row)
     if not said or said[-1].role != "user" or not said[-1].content.strip():
         raise DataError(f"{where}: there is no user's turn to answer")
-    check = row.get("check")
+    try:
+        check = read_check(row.get("check"))
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from None
     instruction = Instruction(
         said[-1].content,
         system=system,
         history=tuple(said[:-1]),
-        check=canonical_json(check) if isinstance(check, dict) else check,
+        check=check,
     )
     if not is_utf8([instruction.text, system, *(m.content for m in said)]):
         raise DataError(f"{where}: its text is not UTF-8 (half a character, \\ud800 to \\udfff); mend or remove it")

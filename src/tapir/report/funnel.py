@@ -21,6 +21,7 @@ REASONS = {
     "not_an_object": "the row is no object",
     "broken_json": "the line is no JSON",
     "not_utf8": "its text is not UTF-8; save the file in that encoding",
+    "bad_check": "its check has none of the forms of docs/checks.md",
     "too_many_columns": "the row has more fields than the file has columns",
     # What a model replied.
     "truncated": "the reply ended at the token limit (max_answer_tokens)",

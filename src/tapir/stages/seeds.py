@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from tapir.config import Decontaminate, Seeds
+from tapir.curriculum.checks import read_check
 from tapir.curriculum.contamination import NGRAM, Item
 from tapir.curriculum.dedup import FindRepeated, near_duplicates, repeated_instructions
 from tapir.curriculum.words import words
@@ -244,13 +245,17 @@ def _single(row: Row, names: dict[str, str], settings: Seeds) -> Found:
     earlier, problem = _said(_turns_of(row.get("history")), "role", "content")
     if problem:
         return [], problem
+    try:
+        check = read_check(row.get("check"))
+    except DataError:
+        return [], "bad_check"
     whole = f"{text.strip()}\n\n{extra.strip()}" if extra and extra.strip() else text.strip()
     instruction = Instruction(
         whole,
         system=system or None,
         history=tuple(earlier),
         task=task if isinstance(task, str) else None,
-        check=_check(row.get("check")),
+        check=check,
     )
     return [(instruction, answer if isinstance(answer, str) else None)], None
 
@@ -259,16 +264,6 @@ def _turns_of(history: Any) -> list[Any]:
     """The turns before an instruction, as our own files hold them; pairs of texts, which others write, are not read."""
     turns = cast("list[Any]", history) if isinstance(history, list) else []
     return turns if all(isinstance(turn, dict) for turn in turns) else []
-
-
-def _check(value: Any) -> str | None:
-    """The check in its one spelling, given as an object or, as in our own files, as its JSON."""
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except ValueError:
-            return None
-    return canonical_json(value) if isinstance(value, dict) else None
 
 
 _SPEAKERS = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}

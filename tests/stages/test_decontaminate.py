@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tapir.config import Decontaminate
+from tapir.config import Decontaminate, Seeds
 from tapir.curriculum.contamination import ContaminationIndex
 from tapir.errors import DataError
 from tapir.stages.decontaminate import (
@@ -16,7 +17,7 @@ from tapir.stages.decontaminate import (
     without_contaminated_answers,
     without_contamination,
 )
-from tapir.stages.seeds import evaluation_texts
+from tapir.stages.seeds import evaluation_texts, load_evaluation
 from tapir.store.tables import write_rows
 from tapir.types import Answer, Instruction, Message, Receipt
 
@@ -44,6 +45,26 @@ def test_an_answer_or_an_earlier_turn_that_holds_an_item_is_found():
     assert [m.part for m in found_in([CLEAN], {CLEAN.id: f"The Danube. {ITEM}"})] == ["answer"]
     later = Instruction("And then?", history=(Message("user", ITEM), Message("assistant", "21")))
     assert [m.part for m in found_in([later])] == ["instruction"]
+
+
+def test_a_system_text_that_holds_an_item_is_found_with_its_own_span():
+    (match,) = found_in([Instruction("Go on.", system=f"Known tasks: {ITEM}")])
+    assert (match.part, match.text) == ("instruction", f"Known tasks: {ITEM}")
+    assert match.text[match.start : match.end] == match.matched_text == ITEM[:-1]
+
+
+def test_an_item_in_other_words_is_found_after_other_turns_as_it_is_alone():
+    reworded = "A farmer had twelve sheep, bought nine more at a market on Monday; how many sheep are there?"
+    polite = (Message("user", "Good morning, could you help me?"), Message("assistant", "Of course, just ask me!"))
+    for row in (Instruction(reworded), Instruction(reworded, history=polite)):
+        (match,) = found_in([row])
+        assert (match.kind, match.text) == ("near_duplicate", reworded)
+
+
+def test_a_turn_of_a_word_or_two_is_an_item_alone_and_nothing_in_a_conversation():
+    index = ContaminationIndex([("bench", "1", "Go on.")])
+    alone, later = Instruction("Go on."), Instruction("Go on.", history=(Message("user", "Count to ten."),))
+    assert without_contamination([alone, later], {}, index, Receipt("seeds"))[0] == [later]
 
 
 def test_contaminated_answers_are_taken_back_from_the_receipt():
@@ -84,3 +105,20 @@ def test_evaluation_files_give_their_instructions_and_their_long_answers(tmp_pat
     path.write_text(f'{{"prompt": "Count.", "answer": "{long}"}}\n{{"prompt": "Stop.", "answer": "Yes."}}\n')
     texts = [text for _, _, text in evaluation_texts([str(path)], Decontaminate())]
     assert texts == ["Count.", "Stop.", long]
+
+
+def test_every_turn_of_an_evaluation_conversation_is_kept_out_but_no_short_one_that_follows(tmp_path: Path):
+    said = ["Hi!", "Hello.", ITEM, "Twenty-one.", "Now say it in French.", "Vingt et un.", f"And again: {ITEM}"]
+    history = [{"role": role, "content": text} for role, text in zip(("user", "assistant") * 3, said, strict=False)]
+    path = tmp_path / "held_out.jsonl"
+    rows = [{"messages": [*history[:5]]}, {"messages": [*history, {"role": "user", "content": said[6]}]}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    short, long = (i.id for i in load_evaluation(Seeds(source=str(path)), seed=0).instructions)
+    items = evaluation_texts([str(path)], Decontaminate())
+    assert [(item, text) for _, item, text in items] == [
+        (f"{short}:turn1", "Hi!"), (f"{short}:turn2", ITEM),
+        (f"{long}:turn1", "Hi!"), (f"{long}:turn2", ITEM), (long, said[6]),
+    ]  # fmt: skip
+    question, innocent = Instruction(ITEM), Instruction("Translate 'dog'. Now say it in French.")
+    index = ContaminationIndex(items[:2])
+    assert without_contamination([question, innocent], {}, index, Receipt("seeds"))[0] == [innocent]

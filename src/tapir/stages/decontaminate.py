@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from tapir.curriculum.contamination import ContaminationIndex
+from tapir.curriculum.contamination import SHORTEST, ContaminationIndex
+from tapir.curriculum.words import words
 from tapir.errors import DataError
 from tapir.store.given import every_row
 from tapir.types import Answer, Dropped, Instruction, KeepDropped, Receipt, forget
@@ -37,6 +38,7 @@ class Contaminated:
     """The span of `text` that the item has too."""
     matched_text: str
     text: str
+    """The answer, or the turn or system text of the instruction, that it stands in."""
     item_text: str
     allow: bool = False
     """Set by a person: this match is fine (`decontaminate.allow`)."""
@@ -57,13 +59,19 @@ def matches(row_id: str, part: Part, text: str, index: ContaminationIndex) -> li
 def matches_of(
     instruction: Instruction, index: ContaminationIndex, answers: Mapping[str, str] | None = None
 ) -> list[Contaminated]:
-    """Matches of an instruction with its context, and of the answer that came with it."""
-    said = "\n".join([*(m.content for m in instruction.history), instruction.text])
+    """Matches of an instruction, of its system text and earlier turns, and of the answer that came with it.
+
+    Each text is looked at by itself: in a joined one a near duplicate is lost among the words around it.
+    """
+    found = [m for said in _said(instruction) for m in matches(instruction.id, "instruction", said, index)]
     answer = (answers or {}).get(instruction.id, "")
-    return [
-        *matches(instruction.id, "instruction", said, index),
-        *matches(instruction.id, "answer", answer, index),
-    ]
+    return [*found, *matches(instruction.id, "answer", answer, index)]
+
+
+def _said(instruction: Instruction) -> list[str]:
+    """The texts of an instruction, each once. "Hi" and "Yes." count alone, not as a turn of a conversation."""
+    said = [m.content for m in instruction.messages()]
+    return list(dict.fromkeys(text for text in said if len(said) == 1 or len(words(text)) >= SHORTEST))
 
 
 def without_contamination(

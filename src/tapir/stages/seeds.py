@@ -18,7 +18,7 @@ from typing import Any, Literal, cast
 
 from tapir.config import Decontaminate, Seeds
 from tapir.curriculum.checks import read_check
-from tapir.curriculum.contamination import NGRAM, Item
+from tapir.curriculum.contamination import NGRAM, SHORTEST, Item
 from tapir.curriculum.dedup import FindRepeated, near_duplicates, repeated_instructions
 from tapir.curriculum.words import words
 from tapir.errors import DataError, MissingExtra
@@ -356,15 +356,30 @@ def load_evaluation(settings: Seeds, *, seed: int) -> Pool:
 def evaluation_texts(own: Iterable[str], settings: Decontaminate) -> list[Item]:
     """(set, item, text) of a recipe's own evaluation sets, and of what it names beside them.
 
-    An item is an instruction, or a reference answer long enough to be told from a phrase.
+    An item is a user's turn, or a reference answer long enough to be told from a phrase.
     """
     found: list[Item] = []
     for source in dict.fromkeys([*own, *files_among(settings.against)]):
         # A text that is too long to train on can be trained on in part.
         pool = load_evaluation(Seeds(source=source, max_chars=sys.maxsize, near_duplicates=False), seed=0)
-        found += [(source, i.id, i.text) for i in pool.instructions]
+        found += [item for i in pool.instructions for item in _turn_items(source, i)]
         long = {i: text for i, text in pool.answers.items() if len(words(text)) >= NGRAM}
         found += [(source, f"{i}:answer", text) for i, text in long.items()]
     for name in benchmark_names(settings.against, settings.waive):
         found += load_benchmark(name, settings.folder)
     return found
+
+
+def _turn_items(source: str, instruction: Instruction) -> Iterator[Item]:
+    """Every user's turn, the last under the row's own id; a short one only where it opens the conversation.
+
+    "Now say it in French." alone is nobody's evaluation item, and what it follows is found by its own words.
+    """
+    said = [*(m.content for m in instruction.history if m.role == "user"), instruction.text]
+    opened = False
+    for number, text in enumerate(said, 1):
+        length = len(words(text))
+        if length >= NGRAM or not opened:
+            yield source, instruction.id if number == len(said) else f"{instruction.id}:turn{number}", text
+        # A greeting opens nothing: what comes after it is the question.
+        opened = opened or length >= SHORTEST

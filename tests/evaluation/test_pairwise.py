@@ -35,6 +35,23 @@ def test_the_win_rate_counts_draws_half_and_names_what_is_missing():
     assert score.edge.noise is True
 
 
+def test_a_check_decides_whatever_the_judge_says_beside_it():
+    def checked(name: str, own: float, other: float, judge: list[Verdict]) -> list[Verdict]:
+        by_check = [Verdict(name, o, own, other, method="verified") for o in ("student_first", "teacher_first")]
+        return [*by_check, *judge]
+
+    rows = [
+        *checked("unread", 10, 1, verdicts("unread", None, 2)),
+        *checked("both pass", 10, 10, verdicts("both pass", -1, -1)),
+        *checked("turned", 1, 10, verdicts("turned", 8, -1)),
+    ]
+    # As `difficulties` has them: -9, 0 and 9.
+    assert outcomes(rows) == {"both pass": 0.5, "turned": 0.0, "unread": 1.0}
+    assert outcomes(rows[::-1]) == outcomes(rows)
+    score = score_pairs(rows, model="new", against="old", expected=3)
+    assert (score.win_rate.value, score.win_rate.missing, score.turned) == (50.0, 0, 0)
+
+
 def test_wins_of_every_pair_are_certain_only_where_there_are_many():
     few = score_pairs([v for n in range(3) for v in verdicts(str(n), 1, 1)], model="a", against="b", expected=3)
     many = score_pairs([v for n in range(40) for v in verdicts(str(n), 1, 1)], model="a", against="b", expected=40)

@@ -30,11 +30,12 @@ _MAX_GAP = 9.0
 class PairVotes:
     """The gaps (teacher − student) of one pair's readable votes, by order, in the order they came."""
 
-    __slots__ = ("kind", "soft", "student_first", "teacher_first")
+    __slots__ = ("kind", "soft", "student_first", "teacher_first", "unread")
 
     def __init__(self, kind: DifficultyKind) -> None:
         self.kind: DifficultyKind = kind
         self.soft = False
+        self.unread = False
         self.student_first: list[float] = []
         self.teacher_first: list[float] = []
 
@@ -59,6 +60,7 @@ def votes_by_pair(verdicts: Iterable[Verdict]) -> dict[tuple[str, str], PairVote
         if votes.kind == kind and verdict.scored:
             (votes.student_first if verdict.order == "student_first" else votes.teacher_first).append(verdict.mfd)
             votes.soft = votes.soft or verdict.method == "soft"
+        votes.unread = votes.unread or (votes.kind == kind and not verdict.scored)
     return pairs
 
 

@@ -7,11 +7,12 @@ A win is a higher mean score over both orders and all votes. Asking the judge is
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
 from tapir.curriculum.comparison import Difference
+from tapir.curriculum.difficulty import votes_by_pair
 from tapir.curriculum.statistics import paired_p_value
 from tapir.errors import DataError
 from tapir.evaluation.rows import INTERVAL_SEED, Estimate, Row, mean_estimate
@@ -44,19 +45,20 @@ class PairScore:
         }  # fmt: skip
 
 
-def outcomes(verdicts: Iterable[Verdict]) -> dict[str, float | None]:
-    """By instruction: 1 a win, 0 a loss, 0.5 a draw; None where a verdict is unread.
+def leads(verdicts: Iterable[Verdict]) -> dict[str, float | None]:
+    """By instruction, how much higher the model scores than the one it is compared with; give one model's verdicts.
 
-    Half a verdict is none: the order that was read would decide.
+    None where a verdict is unread. Half a verdict is none: the order that was read would decide.
     """
-    gaps: dict[str, list[float]] = {}
-    unread: set[str] = set()
-    for v in verdicts:
-        if v.student_score is None or v.teacher_score is None:
-            unread.add(v.instruction_id)
-        else:
-            gaps.setdefault(v.instruction_id, []).append(v.student_score - v.teacher_score)
-    return {i: None if i in unread else _winner(fmean(gaps[i])) for i in sorted(gaps.keys() | unread)}
+    return {
+        i: None if votes.unread else 0.0 - fmean([*votes.student_first, *votes.teacher_first])
+        for (i, _), votes in sorted(votes_by_pair(verdicts).items())
+    }
+
+
+def outcomes(verdicts: Iterable[Verdict]) -> dict[str, float | None]:
+    """By instruction: 1 a win, 0 a loss, 0.5 a draw; None where a verdict is unread."""
+    return {i: None if lead is None else _winner(lead) for i, lead in leads(verdicts).items()}
 
 
 def _winner(gap: float) -> float:
@@ -75,17 +77,15 @@ def score_pairs(verdicts: Sequence[Verdict], *, model: str, against: str, expect
     votes = sorted({v.vote for v in verdicts})
     return PairScore(
         model, against, rate, Difference(rate.value - 50, rate.n, low, high, p),
-        won.count(1.0), won.count(0.0), won.count(0.5), _turned(verdicts, found),
+        won.count(1.0), won.count(0.0), won.count(0.5), _turned(verdicts),
         _by_repeat([[v for v in verdicts if v.vote == vote] for vote in votes]) if len(votes) > 1 else (),
     )  # fmt: skip
 
 
-def _turned(verdicts: Iterable[Verdict], found: Mapping[str, float]) -> int:
-    by_order: dict[str, dict[str, list[float]]] = {}
-    for v in verdicts:
-        if v.instruction_id in found:
-            by_order.setdefault(v.instruction_id, {}).setdefault(v.order, []).append(-v.mfd)
-    return sum(len({_winner(fmean(gaps)) for gaps in orders.values()}) > 1 for orders in by_order.values())
+def _turned(verdicts: Iterable[Verdict]) -> int:
+    read = (v for v in votes_by_pair(verdicts).values() if not v.unread)
+    orders = ((v.student_first, v.teacher_first) for v in read if v.student_first and v.teacher_first)
+    return sum(_winner(fmean(first)) != _winner(fmean(second)) for first, second in orders)
 
 
 def _by_repeat(votes: Sequence[Sequence[Verdict]]) -> tuple[float, ...]:

@@ -10,7 +10,6 @@ import functools
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import pyarrow.compute as pc
@@ -21,6 +20,7 @@ from tapir.curriculum.difficulty import difficulties
 from tapir.curriculum.mixture import targets_for
 from tapir.curriculum.trust import TrustReport
 from tapir.errors import RecipeError
+from tapir.evaluation.pairwise import leads
 from tapir.report import text
 from tapir.report.judge import RunTrust, run_trust
 from tapir.store.rundir import RunDir
@@ -192,15 +192,10 @@ class Facts:
         """Last student's score minus student_0's by instruction; a pair of which an order is unread has none."""
         if self.last_judged is None:
             return {}
-        gaps: dict[str, list[float]] = {}
-        unread: set[str] = set()
-        for v in read_rows(self.path(f"round_{self.last_judged}/06_evaluation", "verdicts"), Verdict, without=("raw",)):
-            if v.scored:
-                # student_0 stands in the teacher's place here, so that MFD is how far this student falls short of it.
-                gaps.setdefault(v.instruction_id, []).append(-v.mfd)
-            else:
-                unread.add(v.instruction_id)
-        return {i: round(fmean(g), 9) for i, g in sorted(gaps.items()) if i not in unread}
+        path = self.path(f"round_{self.last_judged}/06_evaluation", "verdicts")
+        # student_0 stands in the teacher's place here.
+        found = leads(read_rows(path, Verdict, without=("raw",)))
+        return {i: round(lead, 9) for i, lead in found.items() if lead is not None}
 
     @functools.cached_property
     def held_out(self) -> dict[str, Instruction]:

@@ -162,6 +162,7 @@ class Example:
     hard: bool
     weight: float = 1.0
     difficulty: float | None = None
+    """To sort by: all kinds on one scale."""
 
     @property
     def answer(self) -> str:

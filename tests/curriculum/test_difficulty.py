@@ -15,6 +15,7 @@ from tapir.curriculum.difficulty import (
     delta_table,
     difficulties,
     histogram,
+    on_one_scale,
     pair_counts,
     select_hard,
     threshold,
@@ -193,6 +194,21 @@ def test_the_delta_table_says_what_each_delta_would_keep() -> None:
         0: {"Law": 1, "Math": 2},
         2: {"Law": 1},
     }
+
+
+def test_kinds_weigh_alike_on_average_and_keep_their_proportions() -> None:
+    judged = [Difficulty(f"judged {n}", value) for n, value in enumerate((2.0, 3.0, 4.0))]
+    checked = [Difficulty(f"checked {n}", value, kind="verified") for n, value in enumerate((9.0, 9.0, 4.5))]
+    # Means of 3 and 7.5: what a check says counts 0.4 times.
+    assert on_one_scale([*checked, *judged]) == pytest.approx(
+        {"judged 0": 2, "judged 1": 3, "judged 2": 4, "checked 0": 3.6, "checked 1": 3.6, "checked 2": 1.8}
+    )
+
+
+@pytest.mark.parametrize("kind", ["mfd", "verified", "ifd"])
+def test_values_of_one_kind_stay_as_they_are(kind: Any) -> None:
+    for values in ((0.1, 0.7, 3.3), (0.0, 0.0), (-1.0, 2.0), ()):
+        assert list(on_one_scale(rows_of(*values, kind=kind)).values()) == list(values)
 
 
 def test_histograms_are_kept_within_a_kind_and_mirror_when_roles_swap() -> None:

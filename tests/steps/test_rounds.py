@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -9,8 +10,9 @@ import pytest
 from tapir.config import parse_recipe
 from tapir.steps.rounds import Curriculum, growth_plan, plan_for
 from tapir.store.lookup import Joined
+from tapir.store.rundir import RunDir
 from tapir.tasks import load_taxonomy
-from tapir.types import Instruction
+from tapir.types import Difficulty, Instruction
 
 TASKS = ("Math", "Reasoning", "Art", "Law")
 
@@ -53,6 +55,13 @@ def test_no_round_shrinks_for_want_of_rows_that_an_earlier_one_grew(data: str):
         grown.append(len(seeded.rounds[-1]))
     # 160 hard rows by the targets are 40 of each type, and Math has 10 seeds.
     assert grown == ([30, 0, 0] if data == "cumulative" else [30, 30, 30])
+
+
+def test_seeds_that_a_check_found_hard_weigh_no_more_than_judged_ones(tmp_path: Path):
+    step = RunDir(tmp_path).step("round_0/07_hard", "x")
+    judged = [Difficulty(f"judged {n}", gap) for n, gap in enumerate((2.0, 4.0))]
+    step.write(Difficulty, [*judged, Difficulty("checked", 9.0, kind="verified")])
+    assert Curriculum(step, step, step).difficulty() == {"judged 0": 2.0, "judged 1": 4.0, "checked": 3.0}
 
 
 def _made(wanted: dict[str, int], hard: list[Instruction], number: int) -> list[Instruction]:

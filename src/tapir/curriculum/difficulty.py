@@ -126,6 +126,21 @@ def standard_error(first: float, second: float, votes_per_order: int) -> float:
     return 0.5 * math.sqrt((first + second) / votes_per_order)
 
 
+def on_one_scale(difficulties: Iterable[Difficulty]) -> dict[str, float]:
+    """By instruction, values that rows of several kinds may be drawn and sorted by together (ours).
+
+    A failed check is always 9, a judged gap seldom more than 4: each kind is stretched to the mean of the judged ones.
+    Rows of one kind keep their values.
+    """
+    rows = list(difficulties)
+    sizes: dict[DifficultyKind, list[float]] = {}
+    for d in rows:
+        sizes.setdefault(d.kind, []).append(abs(d.value))
+    means = {kind: _mean(values) or 1.0 for kind, values in sizes.items()}
+    common = means.get("mfd", next(iter(means.values()), 1.0))
+    return {d.instruction_id: d.value * (common / means[d.kind]) for d in rows}
+
+
 class PairCounts(TypedDict):
     """How many pairs there are, and what became of them."""
 

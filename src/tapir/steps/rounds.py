@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tapir.config import Recipe
+from tapir.curriculum.difficulty import on_one_scale
 from tapir.curriculum.hygiene import Hygiene
 from tapir.curriculum.mixture import plan_round, targets_for
 from tapir.curriculum.refinement_guard import mentions_rewriting
@@ -58,9 +59,9 @@ class Curriculum:
     """Evaluations whose mastered seeds count as easy from then on (`difficulty.rescore: move`)."""
 
     def difficulty(self) -> dict[str, float]:
-        """Of the hard seeds, and of the grown rows that were judged."""
+        """Of the hard seeds, and of the grown rows that were judged; to weigh and sort them by."""
         measured = [d for step in self.expanded for d in growth.read(step, Difficulty, growth.MEASURED)]
-        return {d.instruction_id: d.value for d in [*self.hard.read(Difficulty), *measured]}
+        return on_one_scale([*self.hard.read(Difficulty), *measured])
 
     def seeds(self) -> tuple[Rows[Instruction], Rows[Instruction]]:
         """Annotated seeds: the hard ones, and the easy ones (D without D_S), mastered ones among them."""

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import signal
+import socket
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 
 import pytest
 
 from tapir import sandbox
-from tapir.curriculum.checks import parse_check, score_check
+from tapir.curriculum.checks import ProgramRun, parse_check, score_check
 
 isolated = pytest.mark.skipif(not sandbox.is_available(), reason="this machine cannot isolate programs")
 
@@ -46,6 +50,59 @@ def test_files_outside_cannot_be_written(tmp_path: Path):
     target = tmp_path / "owned"
     assert not sandbox.run_program("python", f"open({str(target)!r}, 'w').write('x')").ok
     assert not target.exists()
+
+
+@isolated
+def test_no_socket_and_no_file_outside_is_seen():
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder, socket.socket(socket.AF_UNIX) as listener:
+        Path(folder).chmod(0o755)
+        listener.bind(f"{folder}/s")
+        listener.listen()
+        Path(folder, "s").chmod(0o666)
+        source = f"import socket; socket.socket(socket.AF_UNIX).connect({folder + '/s'!r}); print('reached')"
+        assert sandbox.run_program("python", source) == ProgramRun("", ok=False)
+    seen = sandbox.run_program("python", "import os; print(*os.listdir('/tmp'), *os.listdir('/'))").stdout.split()
+    assert {"program.py", "usr"} <= set(seen)
+    assert not {"proc", "run", "sys", "var"} & set(seen)
+
+
+@isolated
+def test_a_fence_that_lets_a_socket_through_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    script = tmp_path / "no_fence.py"
+    script.write_text("import sys\nexec(sys.stdin.read())\n")
+    monkeypatch.setattr(sandbox, "INSIDE", script)
+    assert "sockets" in sandbox._reached()
+    assert not sandbox.is_available.__wrapped__()
+
+
+@isolated
+def test_after_its_time_nothing_of_a_program_is_left():
+    name = f"tapir-{os.getpid()}"
+    # It does what it can to outlive its parent: no signal with the parent's end, a session and a child of its own.
+    source = (
+        "import ctypes, os, time\nlibc = ctypes.CDLL(None)\n"
+        f"libc.prctl(15, b{name!r}, 0, 0, 0)\nlibc.prctl(1, 0, 0, 0, 0)\nif not os.fork():\n    os.setsid()\n"
+        "time.sleep(600)"
+    )
+    assert sandbox._run(source, 2.0) == ProgramRun(ok=False)
+    until = time.monotonic() + 30
+    while _named(name) and time.monotonic() < until:
+        time.sleep(0.01)
+    left = _named(name)
+    for process in left:
+        os.kill(process, signal.SIGKILL)
+    assert not left
+
+
+def _named(name: str) -> list[int]:
+    found: list[int] = []
+    for path in Path("/proc").glob("[0-9]*/comm"):
+        try:
+            if path.read_text().strip() == name:
+                found.append(int(path.parent.name))
+        except OSError:
+            continue
+    return found
 
 
 @isolated

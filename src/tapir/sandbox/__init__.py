@@ -1,8 +1,10 @@
 """Running a program that a model wrote: no network, nothing to write to but a small scratch disk, and hard limits.
 
 Owns the decision whether this machine can isolate a program at all; where it cannot, nothing is run. Linux
-namespaces (network, mounts, processes) do the isolating, `inside.py` sets it up from within. It reads what its user can
-read, so it is a fence against accidents and mischief by generated code, not a vault.
+namespaces (network, mounts, processes) do the isolating, `inside.py` sets it up from within. Of files the program sees
+its interpreter and the system's programs and libraries, so no socket of another process either. The kernel is shared,
+and a virtual machine's sockets to its host (AF_VSOCK) are no part of a network namespace: it is a fence against
+accidents and mischief by generated code, not a vault.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import functools
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -22,7 +25,7 @@ MAX_OUTPUT_BYTES = 1 << 20
 INSIDE = Path(__file__).with_name("inside.py")
 
 _PROBE = """
-import os, socket
+import os, socket, sys
 try:
     socket.create_connection(("127.0.0.1", 9), timeout=1)
     print("network")
@@ -31,10 +34,16 @@ except ConnectionRefusedError:
 except OSError:
     pass
 try:
-    open("/tmp/tapir-probe", "w").close()
-    print("files")
+    socket.socket(socket.AF_UNIX).connect(os.path.join(outside, "socket"))
+    print("sockets")
 except OSError:
     pass
+for folder in (outside, os.path.join(sys.base_prefix, "lib")):
+    try:
+        open(os.path.join(folder, "tapir-probe"), "w").close()
+        print("files")
+    except OSError:
+        pass
 children = []
 try:
     for _ in range(64):
@@ -49,7 +58,7 @@ for child in children:
     os.kill(child, 9)
 print("ready")
 """
-"""Prints what it could reach, then `ready`."""
+"""Prints what it could reach, then `ready`. `outside` is a folder open to all, with a socket that listens."""
 
 
 def run_program(language: str, source: str) -> ProgramRun:
@@ -66,8 +75,20 @@ def is_available() -> bool:
     """Whether a program here is cut off from network, files and further processes: tried out once, not assumed."""
     if not sys.platform.startswith("linux") or shutil.which("unshare") is None:
         return False
-    tried = _run(_PROBE, WALL_S)
-    return tried.ok and tried.stdout.split() == ["ready"]
+    return _reached() == ["ready"]
+
+
+def _reached() -> list[str]:
+    # Not where TMPDIR says: the path of a socket must be short.
+    with (
+        tempfile.TemporaryDirectory(prefix="tapir-probe-", dir="/tmp") as outside,
+        socket.socket(socket.AF_UNIX) as listener,
+    ):
+        listener.bind(f"{outside}/socket")
+        listener.listen()
+        os.chmod(f"{outside}/socket", 0o777)
+        os.chmod(outside, 0o777)
+        return _run(f"outside = {outside!r}\n{_PROBE}", WALL_S).stdout.split()
 
 
 def _run(source: str, wall_s: float) -> ProgramRun:
@@ -85,10 +106,11 @@ def _run(source: str, wall_s: float) -> ProgramRun:
         try:
             process.communicate(source.encode("utf-8", "replace"), timeout=wall_s)
         except subprocess.TimeoutExpired:
+            return ProgramRun(ok=False)
+        finally:
             # `--kill-child` takes the namespace's first process along, and the kernel every other one in it.
             process.kill()
             process.wait()
-            return ProgramRun(ok=False)
         printed.seek(0)
         text = printed.read(MAX_OUTPUT_BYTES).decode("utf-8", "replace")
         return ProgramRun(text, ok=process.returncode == 0)

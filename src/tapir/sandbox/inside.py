@@ -1,6 +1,6 @@
-"""What runs first inside the sandbox's namespaces: everything read-only, a scratch disk, limits, no privileges.
+"""What runs first inside the sandbox's namespaces: a root of its own, a scratch disk, limits, no privileges.
 
-Run as a script, with the program on standard input: `inside.py SCRATCH PYTHON_HOME`. Standard library only.
+Run as a script, with the program on standard input: `inside.py ROOT PYTHON_HOME`. Standard library only.
 Any step that fails ends it: a sandbox half built runs nothing.
 """
 
@@ -14,33 +14,47 @@ import sys
 CPU_S = 5
 MEMORY_BYTES = 512 << 20
 FILE_BYTES = 1 << 20
-DISK = b"size=16m,nr_inodes=256,mode=1777"
+DISK = b"size=16m,nr_inodes=256,mode=755"
+SCRATCH = "/tmp"
 PROCESSES = 16
 OPEN_FILES = 64
 SOMEBODY = 0x6000_0000
 """User ids from here on belong to nobody: the number of processes is limited for each user apart."""
+SHOWN = (
+    "/bin", "/lib", "/lib64", "/usr/bin", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/share/zoneinfo",
+    "/nix/store", "/etc/ld.so.cache", "/dev/null", "/dev/zero", "/dev/urandom",
+)  # fmt: skip
+"""What the program finds of this machine, beside its interpreter: programs and libraries, no place for sockets."""
 
 _MOUNT_SETATTR, _AT_FDCWD, _AT_RECURSIVE, _RDONLY, _NOSUID = 442, -100, 0x8000, 1, 2
-_MS_NOSUID, _MS_NODEV, _MS_BIND = 2, 4, 4096
+_MS_NOSUID, _MS_NODEV, _MS_BIND, _MS_REC = 2, 4, 4096, 16384
 _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 24, 38
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def main(scratch: str, home: str) -> None:
+def main(root: str, home: str) -> None:
     source = sys.stdin.buffer.read()
+    os.umask(0o022)
     _freeze()
-    _call("mount the scratch disk", _libc.mount(b"tmpfs", scratch.encode(), b"tmpfs", _MS_NOSUID | _MS_NODEV, DISK))
-    python = _visible_python(scratch, home)
-    program = os.path.join(scratch, "program.py")
-    with open(program, "wb") as file:
+    _call("mount the scratch disk", _libc.mount(b"tmpfs", root.encode(), b"tmpfs", _MS_NOSUID | _MS_NODEV, DISK))
+    for path in (*SHOWN, *(os.path.join(home, name) for name in ("bin", "lib", "lib64"))):
+        _show(path, root)
+    program = os.path.join(SCRATCH, "program.py")
+    os.mkdir(root + SCRATCH)
+    os.chmod(root + SCRATCH, 0o1777)
+    with open(root + program, "wb") as file:
         file.write(source)
-    os.chmod(program, 0o444)
-    os.chdir(scratch)
+    # The namespace's first process stays this one: it keeps the privileges without which nobody can take from it the
+    # signal that ends it with its parent, and with it the kernel ends every other process here.
+    if child := os.fork():
+        _, status = os.waitpid(child, 0)
+        os._exit(0 if status == 0 else 1)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     _limit()
-    _drop_privileges()
-    os.execve(python, [python, "-I", "-S", program], {"HOME": scratch, "TMPDIR": scratch, "PATH": os.defpath})
+    _drop_privileges(root)
+    python = os.path.join(home, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}")
+    os.execve(python, [python, "-I", "-S", program], {"HOME": SCRATCH, "TMPDIR": SCRATCH, "PATH": os.defpath})
 
 
 def _freeze() -> None:
@@ -50,12 +64,18 @@ def _freeze() -> None:
     _call("make files read-only", done)
 
 
-def _visible_python(scratch: str, home: str) -> str:
-    """The interpreter, at a place that somebody without rights can reach (it may lie in root's own folder)."""
-    place = os.path.join(scratch, "python")
-    os.mkdir(place)
-    _call("show the interpreter", _libc.mount(home.encode(), place.encode(), None, _MS_BIND, None))
-    return os.path.join(place, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}")
+def _show(path: str, root: str) -> None:
+    """A file or folder of this machine at its own place below the new root, where somebody without rights can reach
+    it too (the interpreter may lie in root's own folder)."""
+    place = root + path
+    if not os.path.exists(path) or os.path.exists(place):
+        return
+    os.makedirs(os.path.dirname(place), exist_ok=True)
+    if os.path.isdir(path):
+        os.mkdir(place)
+    else:
+        open(place, "wb").close()
+    _call(f"show {path}", _libc.mount(path.encode(), place.encode(), None, _MS_BIND | _MS_REC, None))
 
 
 def _limit() -> None:
@@ -70,16 +90,18 @@ def _limit() -> None:
         resource.setrlimit(what, (most, most))
 
 
-def _drop_privileges() -> None:
-    """No capability survives the exec: otherwise the program could undo all of this."""
+def _drop_privileges(root: str) -> None:
+    """Into the new root, with no capability that survives the exec: otherwise the program could undo all of this."""
     with open("/proc/sys/kernel/cap_last_cap", encoding="ascii") as file:
         last = int(file.read())
-    for capability in range(last + 1):
-        _call("drop capabilities", _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0))
     with open("/proc/self/uid_map", encoding="ascii") as file:
         is_real_root = file.read().split() == ["0", "0", "4294967295"]
+    for capability in range(last + 1):
+        _call("drop capabilities", _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0))
+    os.chroot(root)
+    os.chdir(SCRATCH)
     if is_real_root:
-        somebody = SOMEBODY + os.getppid() % 65_536 + int.from_bytes(os.urandom(2), "big")
+        somebody = SOMEBODY + int.from_bytes(os.urandom(3), "big")
         os.setgroups([])
         os.setresgid(somebody, somebody, somebody)
         os.setresuid(somebody, somebody, somebody)

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from tapir.report.bounds import MOST_ROWS, ratio_bounds
+from tapir.report.bounds import MOST_ROWS, ratio_bounds, with_bounds
 from tapir.report.text import results
 from tapir.store.rundir import RunDir
+from tapir.store.tables import write_rows
+from tapir.types import Result, Verdict
 
 
 def test_one_instruction_has_no_interval():
@@ -37,3 +41,12 @@ def test_judged_scores_and_nll_have_intervals_that_hold_their_values(finished_ru
         assert r.low is not None
         assert r.high is not None
         assert r.low < r.value < r.high
+
+
+def test_the_interval_of_the_judged_score_leaves_out_what_was_read_in_one_order_only(tmp_path: Path):
+    verdicts = [Verdict(i, order, 5, 4) for i in "abc" for order in ("student_first", "teacher_first")]
+    verdicts += [Verdict("d", "student_first", 10, 1), Verdict("d", "teacher_first", problem="no_rating")]
+    write_rows(tmp_path / "round_1/06_evaluation.verdicts.parquet", Verdict, verdicts)
+    found = [Result("student_1", "judge_score", 5, 3), Result("student_0", "judge_score", 4, 3)]
+    bounded = with_bounds(RunDir(tmp_path), "round_1/06_evaluation", found)
+    assert [(r.low, r.high) for r in bounded] == [(5, 5), (4, 4)]

@@ -13,6 +13,7 @@ from tapir.errors import DataError
 from tapir.report import verdicts
 from tapir.report.facts import Facts
 from tapir.report.judge import run_trust, trust_json, trust_lines
+from tapir.report.text import judge_lines
 from tapir.stages.rescore import Rescored
 from tapir.store.rundir import RunDir, write_json
 from tapir.store.tables import write_rows
@@ -73,6 +74,16 @@ def test_a_judge_that_likes_a_canary_is_said_not_to_be_trusted(run: RunDir):
         "student_1 on 4 trained rows (mfd): at zero 100 % (51 to 100), hard 0 % (0 to 49), mean +0.00 (+0.00 to +0.00)"
         in lines
     )
+
+
+def test_a_slip_in_one_of_many_votes_is_no_changed_verdict(run: RunDir):
+    votes = [Verdict(i.id, "student_first", 4, 7, vote=vote) for i in ASKED for vote in range(3)]
+    votes += [Verdict(i.id, "teacher_first", 4, 7, vote=vote) for i in ASKED for vote in range(2)]
+    votes += [Verdict(i.id, "teacher_first", 6, 5, vote=2) for i in ASKED]
+    write(run, "round_0/06_verdicts.parquet", Verdict, votes)
+    assert run_trust(run).sections[0].trust.order_inconsistent == 0
+    # Four pairs of the selection, four of the evaluation.
+    assert judge_lines(run)[1] == "the judge changed its verdict with the order in 0 of 8 judged pairs (0 %)"
 
 
 def test_the_json_form_holds_the_same(run: RunDir):

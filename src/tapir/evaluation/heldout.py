@@ -6,7 +6,7 @@ Pure functions on rows; every number has its interval, and a difference inside t
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -14,7 +14,7 @@ from tapir.curriculum.checks import RunProgram, parse_check, score_check
 from tapir.curriculum.comparison import Difference
 from tapir.curriculum.statistics import bootstrap_mean, bootstrap_ratio, paired_p_value, wilson
 from tapir.evaluation.pairwise import outcomes
-from tapir.types import Answer, Instruction, Result, Verdict
+from tapir.types import Answer, Instruction, Order, Result, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,16 +93,35 @@ def _comparison(name: str, verdicts: Sequence[Verdict], rng: random.Random) -> l
     if rate is None:
         return []
     made = [rate]
-    judged = [
-        (v.student_score, v.teacher_score)
-        for v in verdicts
-        if v.student_score is not None and v.teacher_score is not None and v.method not in ("verified", "identical")
-    ]
-    if judged:
-        mine, theirs = fmean(s for s, _ in judged), fmean(t for _, t in judged)
-        made.append(Result(name, "judge_score", mine, len(judged), against="student_0"))
-        made.append(Result("student_0", "judge_score", theirs, len(judged), against=name))
+    scores = judged_scores(verdicts)
+    read = [pair for pair in scores.values() if pair is not None]
+    if read:
+        mine, theirs = fmean(s for s, _ in read), fmean(t for _, t in read)
+        missing = len(scores) - len(read)
+        made.append(Result(name, "judge_score", mine, len(read), missing=missing, against="student_0"))
+        made.append(Result("student_0", "judge_score", theirs, len(read), missing=missing, against=name))
     return made
+
+
+def judged_scores(verdicts: Iterable[Verdict]) -> dict[str, tuple[float, float] | None]:
+    """By instruction: the judge's mean score of each side over both orders, the student's first.
+
+    None without equally many readable votes in each order: the place of an answer would decide.
+    """
+    votes: dict[str, dict[Order, list[tuple[float, float]]]] = {}
+    for v in verdicts:
+        if v.method not in ("verified", "identical"):
+            orders = votes.setdefault(v.instruction_id, {"student_first": [], "teacher_first": []})
+            if v.student_score is not None and v.teacher_score is not None:
+                orders[v.order].append((v.student_score, v.teacher_score))
+    return {i: _means(orders["student_first"], orders["teacher_first"]) for i, orders in sorted(votes.items())}
+
+
+def _means(first: Sequence[tuple[float, float]], second: Sequence[tuple[float, float]]) -> tuple[float, float] | None:
+    if not first or len(first) != len(second):
+        return None
+    both = [*first, *second]
+    return fmean(s for s, _ in both), fmean(t for _, t in both)
 
 
 def _win_rate(metric: str, name: str, against: str, verdicts: Sequence[Verdict], rng: random.Random) -> Result | None:

@@ -7,12 +7,12 @@ instruction go together.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from statistics import fmean
 
 from tapir.curriculum.statistics import bootstrap_mean
-from tapir.evaluation.heldout import Fit
+from tapir.evaluation.heldout import Fit, judged_scores
 from tapir.store.rundir import RunDir
 from tapir.store.tables import read_rows
 from tapir.types import Result, Verdict
@@ -31,23 +31,14 @@ def _bounded(run: RunDir, place: str, result: Result) -> Result:
     step = run.step(place, "")
     if result.metric == "judge_score" and (path := step.table("verdicts")).exists():
         verdicts = read_rows(path, Verdict, without=("raw",))
-        pairs = _score_pairs(verdicts, own=result.student != "student_0")
+        side = 0 if result.student != "student_0" else 1
+        pairs = [(scores[side], 1.0) for scores in judged_scores(verdicts).values() if scores is not None]
     elif result.metric == "nll_per_token" and (path := step.table("fit")).exists():
         pairs = [(f.nll, float(f.tokens)) for f in read_rows(path, Fit)]
     else:
         return result
     bounds = ratio_bounds(pairs)
     return result if bounds is None else replace(result, low=bounds[0], high=bounds[1])
-
-
-def _score_pairs(verdicts: Iterable[Verdict], *, own: bool) -> list[tuple[float, float]]:
-    """Sum and number of the judged scores of one side, by instruction."""
-    scores: dict[str, list[float]] = {}
-    for v in verdicts:
-        score = v.student_score if own else v.teacher_score
-        if v.scored and score is not None and v.method not in ("verified", "identical"):
-            scores.setdefault(v.instruction_id, []).append(score)
-    return [(sum(s), float(len(s))) for _, s in sorted(scores.items())]
 
 
 def ratio_bounds(pairs: Sequence[tuple[float, float]]) -> tuple[float, float] | None:

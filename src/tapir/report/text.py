@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
+from tapir.curriculum.difficulty import difficulties
 from tapir.report.bounds import with_bounds
 from tapir.report.judge import canary_lines, run_trust
 from tapir.store.rundir import RunDir
 from tapir.store.tables import read_rows
-from tapir.types import Result, Verdict
+from tapir.types import Difficulty, Result, Verdict
 
 METRICS = {
     "checks_passed": ("held-out checks passed, %", "{:.1f}"),
@@ -73,27 +75,21 @@ def _cell(found: list[Result], metric: str, name: str, last: str, form: str) -> 
 
 def judge_lines(run: RunDir) -> list[str]:
     """How far the judge can be trusted, from this run's own verdicts."""
-    pairs: dict[tuple[str, str], dict[str, float]] = {}
-    methods: dict[str, int] = {}
+    pairs: list[Difficulty] = []
+    methods: Counter[str] = Counter()
     for path in [*run.root.glob("round_0/*_verdicts.parquet"), *run.root.glob("round_*/*_evaluation.verdicts.parquet")]:
-        for v in read_rows(path, Verdict):
-            methods[v.method] = methods.get(v.method, 0) + 1
-            if v.scored and v.method not in ("verified", "identical"):
-                pairs.setdefault((v.student, v.instruction_id), {})[v.order] = v.mfd
-    both = [gaps for gaps in pairs.values() if len(gaps) == 2]
+        rows = list(read_rows(path, Verdict, without=("raw",)))
+        methods.update(v.method for v in rows)
+        pairs += difficulties(v for v in rows if v.method not in ("verified", "identical"))
     lines = [f"verdicts by method: {', '.join(f'{m} {n}' for m, n in sorted(methods.items()))}"]
-    if both:
-        turned = sum(1 for g in both if _winner(g["student_first"]) != _winner(g["teacher_first"]))
-        share = 100 * turned / len(both)
+    if pairs:
+        turned = sum(not pair.consistent for pair in pairs)
+        share = 100 * turned / len(pairs)
         lines.append(
-            f"the judge changed its verdict with the order in {turned} of {len(both)} judged pairs ({share:.0f} %)"
+            f"the judge changed its verdict with the order in {turned} of {len(pairs)} judged pairs ({share:.0f} %)"
             + ("; do not lean on judged numbers alone" if share > 30 else "")
         )
     return lines
-
-
-def _winner(gap: float) -> int:
-    return (gap > 0) - (gap < 0)
 
 
 def cost_line(run: RunDir) -> str:

@@ -71,7 +71,7 @@ def evaluate(
 
     place = f"round_{number}/{'09' if number == 0 else '06'}_evaluation"
     after = [held_out, student, *([baseline] if baseline else [])]
-    done = session.step(place, work, version=2, settings=_settings(session), after=after)
+    done = session.step(place, work, version=3, settings=_settings(session), after=after)
     if curriculum is not None and recipe.difficulty.rescore == "move":
         curriculum.rescored.append(done)
     return done

@@ -17,7 +17,7 @@ from tapir.report.text import judge_lines
 from tapir.stages.rescore import Rescored
 from tapir.store.rundir import RunDir, write_json
 from tapir.store.tables import write_rows
-from tapir.types import Answer, Instruction, Verdict
+from tapir.types import Answer, Instruction, Receipt, Verdict
 
 ASKED = [Instruction(f"Why {n}?") for n in range(4)]
 
@@ -46,6 +46,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunDir:
     first = [v for i in ASKED for v in both(i, 4, 7, "student_0")]
     first[1] = Verdict(ASKED[0].id, "teacher_first", 6, 5)
     write(made, "round_0/06_verdicts.parquet", Verdict, first)
+    made.step("round_0/06_verdicts", "first").finish(Receipt("verdicts"))
     for place in ("round_0/09", "round_1/06"):
         write(made, f"{place}_evaluation.answers.parquet", Answer, [Answer(i.id, "x", "text") for i in ASKED])
     later = [v for i in ASKED for v in both(i, 6, 5, "student_1", "evaluator")]
@@ -103,6 +104,60 @@ def test_a_second_judge_shows_self_preference(run: RunDir, capsys: pytest.Captur
     assert found["self_preference"]["value"] in (3, pytest.approx((3 + 3 + 1) / 3))
 
 
+@pytest.mark.parametrize("how", ["replaced", "no stamp"])
+def test_a_second_judge_of_earlier_answers_is_left_out_and_said_to_be(run: RunDir, how: str):
+    judge(run.root, by="evaluator", sample=3, trust=False)
+    assert run_trust(run).second is not None
+    if how == "replaced":
+        run.step("round_0/06_verdicts", "of another student").finish(Receipt("verdicts"))
+    else:
+        (run.root / "trust/second_judge.json").unlink()
+    found = run_trust(run)
+    line = "a second judge's verdicts are left out, as they may be on earlier answers: `tapir judge RUN` asks it again"
+    assert (found.second, found.outdated) == (None, [line])
+    assert line in trust_lines(found)
+    assert line[1:] in page_text(run)
+    judge(run.root, by="evaluator", sample=3, trust=False)
+    assert run_trust(run).second is not None
+    assert run_trust(run).outdated == []
+
+
+def test_nothing_is_asked_of_a_second_judge_before_the_first_has_finished(run: RunDir):
+    run.step("round_0/06_verdicts", "").receipt_path.unlink()
+    with pytest.raises(DataError, match="has not finished; `tapir run` goes on with it"):
+        judge(run.root, by="evaluator", sample=3, trust=False)
+
+
+@pytest.mark.parametrize("how", ["another judge", "other verdicts", "no stamp"])
+def test_agreement_of_an_earlier_judge_is_left_out_and_said_to_be(run: RunDir, how: str):
+    gold = run.root / "gold.jsonl"
+    gold.write_text('{"instruction": "Why?", "answer_1": "word word", "answer_2": "word", "label": 1}\n')
+    print_trust(run.root, gold, as_json=False, trust=False)
+    assert run_trust(run).gold is not None
+    if how == "another judge":
+        recipe = yaml.safe_load(run.recipe_path.read_text())
+        recipe["models"]["judge"] = {"base_url": "http://127.0.0.1:9/v1", "model": "another"}
+        run.recipe_path.write_text(yaml.safe_dump(recipe))
+    elif how == "other verdicts":
+        run.step("round_0/06_verdicts", "of another template").finish(Receipt("verdicts"))
+    else:
+        path = run.root / "trust/gold.json"
+        plain = json.loads(path.read_text())
+        del plain["made_with"]
+        write_json(path, plain)
+    found = run_trust(run)
+    assert found.gold is None
+    assert found.outdated[0].endswith(
+        "as it may be an earlier judge's: `tapir report RUN --gold FILE` measures it again"
+    )
+    assert found.outdated[0][1:] in page_text(run)
+    assert "gold labels" not in "".join(trust_lines(found))
+
+
+def page_text(run: RunDir) -> str:
+    return "".join(text for part in verdicts.judge(Facts(run)) for text in part.itertext())
+
+
 def test_gold_pairs_are_judged_once_and_come_from_the_ledger_then(run: RunDir, capsys: pytest.CaptureFixture[str]):
     long, short = "word " * 20, "word"
     rows = [{"instruction": "Why?", "answer_1": long, "answer_2": short, "label": 1},
@@ -127,8 +182,7 @@ def test_gold_pairs_are_judged_once_and_come_from_the_ledger_then(run: RunDir, c
     # Without the file the last agreement is still told, and the page has it too.
     print_trust(run.root, None, as_json=False, trust=False)
     assert "gold labels: 3 pairs read, 0 unscored" in capsys.readouterr().out
-    page = "".join(text for part in verdicts.judge(Facts(run)) for text in part.itertext())
-    assert "Agreement with human labels on 3 pairs" in page
+    assert "Agreement with human labels on 3 pairs" in page_text(run)
 
 
 def test_a_run_without_judged_pairs_has_nothing_for_a_second_judge(run: RunDir):

@@ -13,6 +13,7 @@ import pytest
 from asking import Asker
 from invented import Invented
 
+from tapir.report.judge import keep_second, verdicts_mark
 from tapir.store.progress import ProgressFile
 from tapir.store.rundir import RunDir
 from tapir.studio.serving import serving
@@ -213,6 +214,18 @@ def test_pairs_on_which_the_judge_contradicts_the_check_are_listed(invent, tmp_p
     assert "prefers the answer that fails the check in 1 of 2 pairs" in section
     assert re.findall(r"instruction/(\w+)", section) == [pool[0].id]
     assert "<td>teacher</td><td>−5</td>" in section
+
+
+def test_a_second_judge_is_shown_beside_the_verdicts_that_it_was_asked_with_alone(tmp_path: Path):
+    run = Invented(tmp_path / "run", seeds=6, held_out=3, rounds=1).build()
+    keep_second(run, list(run.step("round_0/06_verdicts", "").read(Verdict)), verdicts_mark(run) or "")
+    with serving(tmp_path) as url:
+        asker = Asker(url)
+        assert "Widest apart of" in asker.page("/run/run/judge")
+        run.step("round_0/06_verdicts", "of another student").finish(Receipt("verdicts"))
+        text = asker.page("/run/run/judge")
+    assert "A second judge's verdicts are left out" in text.replace("&#x27;", "'")
+    assert "Widest apart of" not in text
 
 
 def test_two_equal_runs_differ_in_nothing(reader):

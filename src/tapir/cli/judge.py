@@ -18,12 +18,12 @@ from tapir.cli.terminal import TerminalProgress, printable
 from tapir.config import Role
 from tapir.curriculum.trust import GoldReport, gold_report
 from tapir.errors import DataError, RecipeError
-from tapir.report.judge import SECOND, SEED, keep_agreement, run_trust, trust_json, trust_lines
+from tapir.report.judge import SEED, keep_agreement, keep_second, run_trust, trust_json, trust_lines, verdicts_mark
 from tapir.report.marked import marked_report
 from tapir.stages import judge as judging
 from tapir.stages.gold import gold_rows, read_gold
 from tapir.store.rundir import RunDir, open_run
-from tapir.store.tables import read_rows, write_rows
+from tapir.store.tables import read_rows
 from tapir.trust import require_trust
 from tapir.types import Answer, Instruction, Receipt, Verdict
 from tapir.wiring import Session, load_recipe, open_tools
@@ -46,10 +46,13 @@ def judge(
     run = open_run(path)
     recipe = load_recipe(run.recipe_path)
     require_trust(recipe, confirmed=trust)
+    mark = verdicts_mark(run)
+    if mark is None:
+        raise DataError(f"{run.root}: its own judge has not finished; `tapir run` goes on with it")
     pairs = _judged_pairs(run, sample)
     with open_tools(recipe, run.root) as session:
         verdicts = _verdicts(session, "evaluator" if by == "evaluator" else "judge", pairs, "second_judge")
-    count = write_rows(run.root / SECOND, Verdict, verdicts)
+    count = keep_second(run, verdicts, mark)
     print(f"{count} verdicts by {by} on {len(pairs)} pairs; `tapir report {path} --judge` compares them")
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from tapir.config import parse_recipe, read_yaml
 from tapir.curriculum.canary import CanaryReport, canary_report
 from tapir.curriculum.difficulty import difficulties
 from tapir.curriculum.statistics import bootstrap_mean
@@ -31,17 +32,20 @@ from tapir.curriculum.trust import (
     share_interval,
     trust_report,
 )
-from tapir.errors import DataError
+from tapir.errors import DataError, RecipeError
 from tapir.report.marked import MarkedReport
 from tapir.stages.rescore import Rescored
 from tapir.store.rundir import RunDir, write_json
-from tapir.store.tables import read_rows
+from tapir.store.tables import read_rows, write_rows
 from tapir.types import Verdict
 
+VERDICTS = "round_0/06_verdicts"
 SECOND = "trust/second_judge.parquet"
 """Verdicts of a second judge on a sample of round 0's pairs; `tapir judge RUN` writes them."""
+ABOUT = "trust/second_judge.json"
+"""Which verdicts of the run's own judge these stand beside: no step makes them, so no receipt says it."""
 AGREEMENT = "trust/gold.json"
-"""The judge's agreement with human labels, as last measured."""
+"""The judge's agreement with human labels, as last measured, and of which judge it is."""
 SEED = 17
 HIGH_INCONSISTENCY = 0.3
 
@@ -77,12 +81,14 @@ class RunTrust:
     rescored: list[Rescored]
     gold: GoldReport | None
     """None where nobody has given human labels."""
+    outdated: list[str]
+    """What was left out because the run has changed since, and how to make it again."""
 
 
 def run_trust(run: RunDir) -> RunTrust:
     """Read the verdicts of round 0 and of every evaluation."""
     sections: list[Section] = []
-    first = _verdicts(run, "round_0/06_verdicts.parquet")
+    first = _verdicts(run, f"{VERDICTS}.parquet")
     teacher = answer_lengths(run.root / "round_0/03_teacher_answers.parquet")
     student_0 = answer_lengths(run.root / "round_0/05_student_answers.parquet")
     sections += _sections(first, student_0, teacher, "teacher")
@@ -97,7 +103,10 @@ def run_trust(run: RunDir) -> RunTrust:
         sections += _sections(verdicts, own, base, "student_0")
         if found := canary_report(verdicts, _verdicts(run, f"{place}.canaries.parquet"), SEED):
             canaries[found.student.author] = found
-    return RunTrust(sections, canaries, _second(first, _verdicts(run, SECOND)), rescored, read_agreement(run))
+    old_second, old_gold = second_outdated(run), _agreement_outdated(run)
+    second = None if old_second else _second(first, _verdicts(run, SECOND))
+    gold = None if old_gold else read_agreement(run)
+    return RunTrust(sections, canaries, second, rescored, gold, [line for line in (old_second, old_gold) if line])
 
 
 def _second(first: list[Verdict], second: list[Verdict]) -> SecondJudge | None:
@@ -126,9 +135,32 @@ def answer_lengths(path: Path) -> dict[str, int]:
     return dict(zip(table["instruction_id"].to_pylist(), lengths.to_pylist(), strict=True))
 
 
+def verdicts_mark(run: RunDir) -> str | None:
+    """Stands for the verdicts of round 0 with the judge and the answers that they come from; None while unfinished."""
+    receipt = run.step(VERDICTS, "").receipt()
+    return None if receipt is None else str(receipt["fingerprint"])
+
+
+def keep_second(run: RunDir, verdicts: Iterable[Verdict], mark: str) -> int:
+    """Leave a second judge's verdicts in the run, with the mark of those that they stand beside."""
+    count = write_rows(run.root / SECOND, Verdict, verdicts)
+    write_json(run.root / ABOUT, {"verdicts": mark})
+    return count
+
+
+def second_outdated(run: RunDir) -> str | None:
+    """Why the second judge's verdicts are not to be compared; None where they may be, or there are none."""
+    if not (run.root / SECOND).exists():
+        return None
+    about = _plain(run.root / ABOUT, "`tapir judge`") if (run.root / ABOUT).exists() else {}
+    if (mark := verdicts_mark(run)) is not None and about.get("verdicts") == mark:
+        return None
+    return "a second judge's verdicts are left out, as they may be on earlier answers: `tapir judge RUN` asks it again"
+
+
 def keep_agreement(run: RunDir, gold: GoldReport) -> None:
     """Leave the agreement with human labels in the run, where the page finds it."""
-    write_json(run.root / AGREEMENT, asdict(gold))
+    write_json(run.root / AGREEMENT, asdict(gold) | {"made_with": _judge_mark(run)})
 
 
 def read_agreement(run: RunDir) -> GoldReport | None:
@@ -136,12 +168,40 @@ def read_agreement(run: RunDir) -> GoldReport | None:
     path = run.root / AGREEMENT
     if not path.exists():
         return None
+    plain = _plain(path, "`tapir report --gold`")
     try:
-        plain = json.loads(path.read_text(encoding="utf-8"))
         estimates = {name: _estimate(plain[name]) for name in ("accuracy", "kappa", "same_after_swap")}
         return GoldReport(int(plain["pairs"]), int(plain["unscored"]), **estimates)
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: cannot be read ({error}); remove it, then `tapir report --gold` makes it") from None
+
+
+def _agreement_outdated(run: RunDir) -> str | None:
+    path = run.root / AGREEMENT
+    if not path.exists() or _plain(path, "`tapir report --gold`").get("made_with") == _judge_mark(run):
+        return None
+    return (
+        "the agreement with human labels is left out, as it may be an earlier judge's: "
+        "`tapir report RUN --gold FILE` measures it again"
+    )
+
+
+def _judge_mark(run: RunDir) -> dict[str, Any]:
+    """Stands for the judge: the one that the recipe names, as asked for the verdicts where there are any."""
+    try:
+        model = parse_recipe(read_yaml(run.recipe_path), where=str(run.recipe_path)).models.resolved("judge")
+        named = model.model_dump(mode="json", include={"kind", "model", "base_url", "weights", "identity", "revision"})
+    except RecipeError:
+        named = None
+    return {"judge": named, "verdicts": verdicts_mark(run)}
+
+
+def _plain(path: Path, remedy: str) -> dict[str, Any]:
+    try:
+        found: Any = json.loads(path.read_text(encoding="utf-8"))
+        return dict(found)
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); remove it, then {remedy} makes it") from None
 
 
 def _estimate(plain: dict[str, Any]) -> Estimate:
@@ -167,6 +227,7 @@ def trust_json(found: RunTrust, marked: MarkedReport | None = None) -> dict[str,
         "second_judge": asdict(found.second) if found.second else None,
         "rescored": distributions(found.rescored),
         "gold": asdict(found.gold) if found.gold else None,
+        "outdated": found.outdated,
         "marks": asdict(marked) if marked else None,
     }
 
@@ -195,6 +256,7 @@ def trust_lines(found: RunTrust, marked: MarkedReport | None = None) -> Iterator
     yield from rescored_lines(found.rescored)
     if found.gold is not None:
         yield from gold_lines(found.gold)
+    yield from found.outdated
     if marked is not None:
         people = "one person" if marked.people == 1 else f"{marked.people} people"
         yield f"marks of {people} on this run's own pairs, {marked.blind} of them made blind:"

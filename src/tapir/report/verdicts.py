@@ -42,9 +42,9 @@ def _sentences(facts: Facts) -> Iterator[str]:
             "over both orders."
         )
     yield from canary_doubts(facts)
-    if facts.trust.second is not None:
-        for line in second_lines(facts.trust.second):
-            yield f"{line[0].upper()}{line[1:]}."
+    second = second_lines(facts.trust.second) if facts.trust.second is not None else ()
+    for line in (*second, *facts.trust.outdated):
+        yield f"{line[0].upper()}{line[1:]}."
 
 
 def _pairs(facts: Facts) -> Iterator[Element]:

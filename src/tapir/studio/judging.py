@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from tapir.curriculum.difficulty import difficulties
-from tapir.report.judge import SECOND, gold_lines
+from tapir.report.judge import SECOND, gold_lines, second_outdated
 from tapir.report.marked import BY_JUDGE, judged_pairs, marked_gold, marked_report
 from tapir.report.markup import Child, Element, el, foreign, table
 from tapir.store.tables import read_rows
@@ -98,12 +98,15 @@ def _second(view: View) -> Iterator[Element]:
     path, own = view.run.root / SECOND, view.run.root / "round_0/06_verdicts.parquet"
     if not path.exists() or not own.exists():
         return
+    yield el("h2", "A second judge")
+    if outdated := second_outdated(view.run):
+        yield el("p", f"{outdated[0].upper()}{outdated[1:]}.", class_="absent")
+        return
     other = {d.instruction_id: d for d in difficulties(read_rows(path, Verdict))}
     mine = {d.instruction_id: d for d in difficulties(
         v for v in read_rows(own, Verdict) if v.instruction_id in other and v.method != "verified")}  # fmt: skip
     gaps = sorted(mine.keys() & other.keys(), key=lambda i: (-abs(mine[i].value - other[i].value), i))
     texts = {r["id"]: r["text"] for r in view.tables.details(gaps[:SHOWN])}
-    yield el("h2", "A second judge")
     data: list[list[Child]] = [
         [_link(view, i, texts.get(i, i)), signed(mine[i].value), signed(other[i].value)] for i in gaps[:SHOWN]
     ]

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import pytest
-from fake_endpoint import asks, caller, fake, model, serving
+from fake_endpoint import ask, asks, caller, fake, model, serving
 
 from tapir import config
 from tapir.errors import BudgetReached, EndpointError
+from tapir.models import records
 from tapir.models.batch_api import BatchApiBackend
+from tapir.models.calls import Reply
 from tapir.models.engine import Caller
 from tapir.models.ledger import Ledger
 
@@ -67,8 +69,16 @@ def test_a_wrong_endpoint_is_a_clear_error(ledger):
 def test_many_rows_go_as_several_jobs_under_way_at_once(ledger):
     with serving(fake()) as url:
         small_jobs = backend(url, ledger, job_rows=8)
+        sizes: list[int] = []
+        finish = small_jobs._finish
+
+        async def counted(job: str) -> dict[str, Reply]:
+            sizes.extend(sorted(len(a) for a in ledger.open_jobs(small_jobs.identity).values()) if not sizes else [])
+            return await finish(job)
+
+        small_jobs._finish = counted
         rows = list(Caller(small_jobs, ledger).run(asks(30), stage="answer"))
-        assert sorted(len(a) for a in ledger.open_jobs(small_jobs.identity).values()) == [6, 8, 8, 8]
+    assert sizes == [6, 8, 8, 8]
     assert [reply.problem for _, reply in rows] == [None] * 30
 
 
@@ -91,3 +101,93 @@ def test_a_batch_that_outlived_its_run_is_not_reserved_twice(ledger):
         other = Caller(backend(url, ledger, run_id="s"), ledger, budget=config.Budget(calls=9), run_id="s")
         with pytest.raises(BudgetReached):
             list(other.run(asks(10, temperature=0.5), stage="answer"))
+
+
+CAP = config.Budget(calls=100)
+
+
+def losing(
+    url: str, ledger: Ledger, lost: tuple[str, ...], line: dict[str, object]
+) -> tuple[BatchApiBackend, list[int]]:
+    """A backend in whose next result files the rows of these questions have this outcome; the sizes of its jobs."""
+    waiting = backend(url, ledger, run_id="r")
+    addresses = {ask(text).address(waiting.identity) for text in lost}
+    fetch, start = waiting._fetch, waiting._start
+    sizes: list[int] = []
+
+    async def fetched(file: str) -> bytes:
+        results = [records.loads(row) for row in (await fetch(file)).splitlines()]
+        return b"\n".join(records.dumps(r | line if r["custom_id"] in addresses else r) for r in results)
+
+    async def started(lines: list[bytes]) -> str:
+        sizes.append(len(lines))
+        return await start(lines)
+
+    waiting._fetch, waiting._start = fetched, started
+    return waiting, sizes
+
+
+@pytest.mark.parametrize(
+    ("outcome", "problem"),
+    [
+        ({"response": None, "error": {"code": "batch_expired"}}, "expired"),
+        ({"response": {"status_code": 503, "body": {"error": {"message": "busy"}}}}, "server_error"),
+    ],
+)
+def test_a_row_that_the_job_did_not_answer_is_sent_again_and_billed_once(ledger, outcome, problem):
+    rows, lost = asks(3), ("question 0", "question 2")
+    jobs: list[list[int]] = []
+    spent: list[tuple[int, int]] = []
+    found: list[list[str | None]] = []
+    with serving(fake()) as url:
+        for losses in (lost, lost, (), ()):
+            waiting, sizes = losing(url, ledger, losses, outcome)
+            one = Caller(waiting, ledger, budget=CAP, run_id="r")
+            found.append([reply.problem for _, reply in one.run(rows, stage="answer")])
+            jobs.append(sizes)
+            with ledger.reading() as db:
+                said = one.ration.spent(db)
+            spent.append((said.calls, said.completion_tokens))
+    assert found == [[problem, None, problem], [problem, None, problem], [None] * 3, [None] * 3]
+    assert jobs == [[3], [2], [2], []]
+    # "you said question 0" has four tokens; a row without an answer is a call and none.
+    assert spent == [(3, 4), (5, 4), (7, 12), (7, 12)]
+
+
+def test_a_job_is_closed_with_its_replies_or_not_at_all(ledger):
+    with serving(fake()) as url:
+        waiting = backend(url, ledger, run_id="r")
+        first = Caller(waiting, ledger, budget=CAP, run_id="r")
+
+        def killed(*_: object, **__: object) -> None:
+            raise KeyboardInterrupt
+
+        first.ration.settle = killed
+        with pytest.raises(KeyboardInterrupt):
+            list(first.run(asks(10), stage="answer"))
+        assert [len(owed) for owed in ledger.open_jobs(waiting.identity).values()] == [10]
+        again = backend(url, ledger, run_id="r")
+        again._start = None  # a second job would be paid for twice
+        second = Caller(again, ledger, budget=CAP, run_id="r")
+        assert [reply.problem for _, reply in second.run(asks(10), stage="answer")] == [None] * 10
+    assert ledger.open_jobs(waiting.identity) == {}
+    with ledger.reading() as db:
+        assert second.ration.spent(db).calls == 10
+
+
+def test_rows_of_a_job_that_nobody_asked_for_yet_stay_on_it(ledger):
+    with serving(fake()) as url:
+        waiting = backend(url, ledger)
+
+        async def killed(job: str) -> dict[str, object]:
+            raise KeyboardInterrupt
+
+        waiting._finish = killed
+        with pytest.raises(KeyboardInterrupt):
+            list(Caller(waiting, ledger).run(asks(10), stage="answer"))
+        again = backend(url, ledger)
+        again._start = None
+        list(Caller(again, ledger).run(asks(4), stage="answer"))
+        assert [len(owed) for owed in ledger.open_jobs(again.identity).values()] == [6]
+        assert len(list(Caller(again, ledger).run(asks(10), stage="answer"))) == 10
+    assert ledger.open_jobs(again.identity) == {}

@@ -1,7 +1,8 @@
 """OpenAI's offline batch API behind the interface of a local engine: many calls at once, cheaper, hours later.
 
 A job's id is in the ledger before we wait for it, so a killed run finds its jobs again and fetches what they made
-instead of paying twice. A job is closed once all its replies are in the ledger.
+instead of paying twice. A row is off its job in the transaction that keeps its reply, also one that says that the row
+expired: the next run sends such a row again. A job without rows is closed.
 """
 
 from __future__ import annotations
@@ -93,21 +94,12 @@ class BatchApiBackend:
         return [replies.get(address, missing) for address in wanted]
 
     async def _from_open_jobs(self, wanted: frozenset[str]) -> dict[str, Reply]:
-        """What jobs of an earlier, killed run made of the wanted rows; jobs with nothing left to give are closed."""
+        """What jobs of an earlier, killed run made of the wanted rows that they still owe."""
         replies: dict[str, Reply] = {}
         for job, addresses in self._ledger.open_jobs(self.identity).items():
-            if len(self._kept(addresses)) == len(addresses):
-                self._ledger.close_job(job)
-            elif addresses & wanted:
-                replies |= {a: r for a, r in (await self._finish(job)).items() if a in wanted}
+            if owed := addresses & wanted:
+                replies |= {a: r for a, r in (await self._finish(job)).items() if a in owed}
         return replies
-
-    def _kept(self, addresses: frozenset[str]) -> dict[str, Reply]:
-        ordered = sorted(addresses)
-        kept: dict[str, Reply] = {}
-        for start in range(0, len(ordered), 500):
-            kept |= self._ledger.get_many(ordered[start : start + 500])
-        return kept
 
     def _cut(self, requests: Mapping[str, Request]) -> Iterator[dict[str, bytes]]:
         """The lines of each job to start, by address, within what providers allow."""
@@ -150,7 +142,6 @@ class BatchApiBackend:
                 self._say(f"batch {job}: {done} done, {counts.get('failed', 0)} failed")
                 told = done
             if state is None:
-                self._ledger.close_job(job)
                 return {}
             if state["status"] in ENDED:
                 break

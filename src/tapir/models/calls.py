@@ -216,7 +216,7 @@ class BatchBackend(Protocol):
 
 @runtime_checkable
 class WorksElsewhere(Protocol):
-    """A batch backend whose batches go on while this process is dead (an offline batch API)."""
+    """A batch backend whose batches go on while this process is dead (an offline batch API): jobs in the ledger."""
 
     def reserved_before(self) -> frozenset[str]: ...
 

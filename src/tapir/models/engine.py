@@ -240,6 +240,8 @@ class Caller:
             standing = self.ledger.put_in(db, entries)
             settled = [(bound, actual) for bound, (_, actual) in zip(bounds, replies, strict=True)]
             self.ration.settle(db, terms.stage, settled, reserved_as=self.reserved_as(terms))
+            if isinstance(self.batch_backend, WorksElsewhere):
+                self.ledger.take_off_jobs(db, self.identity, {place.address for place in batch})
         for place, (reply, _) in zip(batch, replies, strict=True):
             place.reply = self.account(standing.get(place.address, reply), terms)
 

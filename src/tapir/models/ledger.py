@@ -11,7 +11,7 @@ import sqlite3
 import threading
 import time
 import zlib
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence, Set
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -242,14 +242,9 @@ class Ledger:
     # --- offline batches under way ---
 
     def open_jobs(self, identity: str, *, run: str | None = None) -> dict[str, frozenset[str]]:
-        """Batch jobs sent to this endpoint (by this run) and not yet closed, each with the addresses it answers."""
-        sql = (
-            "SELECT id, addresses FROM batch_jobs WHERE identity = ? AND state = 'open' AND (? IS NULL OR run = ?) "
-            "ORDER BY id"
-        )
+        """Batch jobs sent to this endpoint (by this run) and not yet closed, each with the addresses it still owes."""
         with self.reading() as db:
-            rows = db.execute(sql, (identity, run, run)).fetchall()
-        return {name: frozenset(_unpack(addresses).decode().split()) for name, addresses in rows}
+            return _open_jobs(db, identity, run)
 
     def open_job(self, name: str, identity: str, addresses: Iterable[str], *, run: str = "") -> None:
         with self.transaction() as db:
@@ -259,6 +254,15 @@ class Ledger:
     def close_job(self, name: str) -> None:
         with self.transaction() as db:
             db.execute("UPDATE batch_jobs SET state = 'closed' WHERE id = ?", (name,))
+
+    def take_off_jobs(self, db: sqlite3.Connection, identity: str, addresses: Set[str]) -> None:
+        """These rows are answered and paid, in the caller's transaction; a job that owes nothing more is closed."""
+        for name, owed in _open_jobs(db, identity).items():
+            left = owed - addresses
+            if left != owed:
+                packed = _pack(" ".join(sorted(left)).encode())
+                state = "open" if left else "closed"
+                db.execute("UPDATE batch_jobs SET addresses = ?, state = ? WHERE id = ?", (packed, state, name))
 
     # --- looking at it and cleaning it ---
 
@@ -314,6 +318,15 @@ class Ledger:
         with self._write_lock:
             self._writer.execute("VACUUM")
         return gone
+
+
+def _open_jobs(db: sqlite3.Connection, identity: str, run: str | None = None) -> dict[str, frozenset[str]]:
+    sql = (
+        "SELECT id, addresses FROM batch_jobs WHERE identity = ? AND state = 'open' AND (? IS NULL OR run = ?) "
+        "ORDER BY id"
+    )
+    rows = db.execute(sql, (identity, run, run)).fetchall()
+    return {name: frozenset(_unpack(addresses).decode().split()) for name, addresses in rows}
 
 
 _ENTRY_SQL = "SELECT address, identity, stage, run, passing, origin, reply, request, raw FROM calls"

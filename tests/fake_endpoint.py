@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from aiohttp import web
 
 from tapir import config
 from tapir.models.calls import Request, Sampling
@@ -18,6 +21,7 @@ from tapir.models.ledger import Ledger
 from tapir.models.scripted import Rule, ScriptedModel
 from tapir.types import Message
 
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 ECHO = Rule(r"\A(.*)\Z", "you said {1}")
 
 
@@ -45,6 +49,31 @@ def serving(server: Fake, port: int = 0) -> Iterator[str]:
         yield ready[0]
     finally:
         loop.call_soon_threadsafe(stop.set)
+        thread.join()
+        loop.close()
+
+
+@contextmanager
+def answering(handle: Handler, certificate: ssl.SSLContext | None = None) -> Iterator[str]:
+    """A server of one handler, for what the fake server does not do."""
+    loop = asyncio.new_event_loop()
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", handle)
+    runner = web.AppRunner(app)
+
+    async def start() -> str:
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=certificate).start()
+        return f"http{'s' if certificate else ''}://127.0.0.1:{runner.addresses[0][1]}/v1"
+
+    url = loop.run_until_complete(start())
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        yield url
+    finally:
+        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
 

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from fake_endpoint import ask, asks, caller, fake, model, serving
+from aiohttp import web
+from fake_endpoint import answering, ask, asks, caller, fake, model, serving
 
 from tapir import config
 from tapir.errors import BudgetReached, EndpointError
@@ -119,7 +120,7 @@ def losing(
         results = [records.loads(row) for row in (await fetch(file)).splitlines()]
         return b"\n".join(records.dumps(r | line if r["custom_id"] in addresses else r) for r in results)
 
-    async def started(lines: list[bytes]) -> str:
+    async def started(lines: dict[str, bytes]) -> str:
         sizes.append(len(lines))
         return await start(lines)
 
@@ -191,3 +192,65 @@ def test_rows_of_a_job_that_nobody_asked_for_yet_stay_on_it(ledger):
         assert [len(owed) for owed in ledger.open_jobs(again.identity).values()] == [6]
         assert len(list(Caller(again, ledger).run(asks(10), stage="answer"))) == 10
     assert ledger.open_jobs(again.identity) == {}
+
+
+# --- batches that fail ---
+
+
+def spent_after(waiting: BatchApiBackend, ledger: Ledger, *, match: str) -> int:
+    """Calls that count as spent once a stage of ten rows has ended in this error."""
+    one = Caller(waiting, ledger, budget=CAP, run_id="r")
+    with pytest.raises(EndpointError, match=match):
+        list(one.run(asks(10), stage="answer"))
+    with ledger.reading() as db:
+        return one.ration.spent(db).calls
+
+
+def test_a_batch_that_never_began_costs_nothing(ledger):
+    with serving(fake()) as url:
+        wrong = backend(f"{url}/v2", ledger, run_id="r")
+        assert [spent_after(wrong, ledger, match="404") for _ in range(2)] == [0, 0]
+
+
+def test_a_batch_that_the_endpoint_refused_costs_nothing(ledger):
+    with serving(fake()) as url:
+        waiting = backend(url, ledger, run_id="r")
+
+        async def refused(job: str) -> dict[str, object]:
+            return {"status": "failed", "errors": {"data": [{"message": "too many tokens"}]}}
+
+        waiting._look = refused
+        assert [spent_after(waiting, ledger, match="too many tokens") for _ in range(2)] == [0, 0]
+
+
+def test_rows_of_jobs_under_way_stay_reserved_when_a_later_job_fails(ledger):
+    with serving(fake()) as url:
+        waiting = backend(url, ledger, run_id="r", job_rows=4)
+        start = waiting._start
+
+        async def once(lines: dict[str, bytes]) -> str:
+            waiting._start = broke
+            return await start(lines)
+
+        async def broke(lines: dict[str, bytes]) -> str:
+            raise EndpointError("no credit left")
+
+        waiting._start = once
+        assert spent_after(waiting, ledger, match="no credit") == 4
+        again = Caller(backend(url, ledger, run_id="r"), ledger, budget=CAP, run_id="r")
+        assert len(list(again.run(asks(10), stage="answer"))) == 10
+    with ledger.reading() as db:
+        assert again.ration.spent(db).calls == 10
+
+
+@pytest.mark.parametrize(("status", "spent"), [(None, 10), (429, 0)])
+def test_a_job_whose_start_was_not_answered_may_be_paid_for(ledger, status, spent):
+    async def endpoint(request: web.Request) -> web.StreamResponse:
+        if request.path.endswith("/files"):
+            return web.json_response({"id": "file-1"})
+        if status is None:
+            request.transport.close()
+        return web.json_response({"error": {"message": "slow down"}}, status=status or 200)
+
+    with answering(endpoint) as url:
+        assert spent_after(backend(url, ledger, run_id="r"), ledger, match="no batch could be started") == spent

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import sqlite3
 import ssl
 import subprocess
-import threading
 from collections import Counter
 from contextlib import contextmanager
 
 import pytest
 from aiohttp import web
-from fake_endpoint import ask, asks, caller, fake, model, serving
+from fake_endpoint import answering, ask, asks, caller, fake, model, serving
 
 from tapir import config
 from tapir.errors import BudgetReached, EndpointError, RecipeError
@@ -156,31 +154,6 @@ def test_an_outage_stops_the_run_and_finished_calls_are_kept(ledger):
 def test_plain_http_where_tls_is_expected_stops_the_run(ledger):
     with serving(fake()) as url:
         fails(url.replace("http", "https"), ledger, match="no trusted TLS connection")
-
-
-@contextmanager
-def answering(handle, certificate=None):
-    """A server of one handler, for what the fake server does not do."""
-    loop = asyncio.new_event_loop()
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", handle)
-    runner = web.AppRunner(app)
-
-    async def start() -> str:
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=certificate).start()
-        return f"http{'s' if certificate else ''}://127.0.0.1:{runner.addresses[0][1]}/v1"
-
-    url = loop.run_until_complete(start())
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    try:
-        yield url
-    finally:
-        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result()
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
 
 
 def test_a_redirect_to_another_host_is_not_followed(ledger):

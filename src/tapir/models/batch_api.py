@@ -19,7 +19,7 @@ from tapir import config
 from tapir.errors import EndpointError
 from tapir.models import chat_protocol, records
 from tapir.models.calls import PassingFailure, Reply, Request
-from tapir.models.connection import Connection, proxy_for
+from tapir.models.connection import Connection, proxy_for, unreached
 from tapir.models.ledger import Ledger
 
 T = TypeVar("T")
@@ -59,6 +59,7 @@ class BatchApiBackend:
         self._say = say
         self.identity = self._connection.identity
         self.batch_size = WINDOW_ROWS
+        self._perhaps_sent: frozenset[str] = frozenset()
 
     def generate(self, batch: Sequence[Request]) -> list[Reply]:
         """Every request's reply; waits for hours where the endpoint takes them."""
@@ -70,6 +71,9 @@ class BatchApiBackend:
         """Addresses in open jobs of this run: their cost was reserved when the job was sent."""
         return frozenset[str]().union(*self._ledger.open_jobs(self.identity, run=self._run_id).values())
 
+    def perhaps_sent(self) -> frozenset[str]:
+        return self._perhaps_sent
+
     def close(self) -> None:
         """Nothing to release: connections end with each batch."""
 
@@ -80,12 +84,13 @@ class BatchApiBackend:
             await self._connection.aclose()
 
     async def _generate(self, batch: Sequence[Request]) -> list[Reply]:
+        self._perhaps_sent = frozenset()
         wanted = {request.address(self.identity): request for request in batch}
         replies = await self._from_open_jobs(frozenset(wanted))
         rest = {address: request for address, request in wanted.items() if address not in replies}
         started: list[str] = []
         for lines in self._cut(rest):
-            job = await self._start(list(lines.values()))
+            job = await self._start(lines)
             self._ledger.open_job(job, self.identity, lines, run=self._run_id)
             started.append(job)
         for made in await asyncio.gather(*(self._finish(job) for job in started)):
@@ -116,14 +121,18 @@ class BatchApiBackend:
         if lines:
             yield lines
 
-    async def _start(self, lines: Sequence[bytes]) -> str:
+    async def _start(self, lines: Mapping[str, bytes]) -> str:
         form = aiohttp.FormData()
         form.add_field("purpose", "batch")
-        form.add_field("file", b"\n".join(lines), filename="batch.jsonl", content_type="application/jsonl")
+        form.add_field("file", b"\n".join(lines.values()), filename="batch.jsonl", content_type="application/jsonl")
         # Neither is sent again by itself: a second upload is waste, a second job would be paid for twice.
         file = await self._post("files", data=form)
         asked = {"input_file_id": file["id"], "endpoint": "/v1/chat/completions", "completion_window": "24h"}
-        job = await self._post("batches", json=asked)
+        try:
+            job = await self._post("batches", json=asked)
+        except _Unanswered:
+            self._perhaps_sent = frozenset(lines)
+            raise
         return str(job["id"])
 
     def _body(self, request: Request) -> dict[str, Any]:
@@ -176,7 +185,9 @@ class BatchApiBackend:
             ) as response:
                 return records.loads(await self._body_of(response))
         except (PassingFailure, aiohttp.ClientError, TimeoutError) as error:
-            raise EndpointError(f"{url}: no batch could be started ({error}); run again later") from None
+            unanswered = not (isinstance(error, PassingFailure) or unreached(error))
+            failure = _Unanswered if unanswered else EndpointError
+            raise failure(f"{url}: no batch could be started ({error}); run again later") from None
 
     async def _body_of(self, response: aiohttp.ClientResponse) -> bytes:
         raw = self._connection.without_secrets(await response.read())
@@ -210,6 +221,10 @@ class BatchApiBackend:
             result = records.loads(line)
             replies[result["custom_id"]] = chat_protocol.redacted(_reply(result), self._connection.secrets)
         return replies
+
+
+class _Unanswered(EndpointError):
+    """No answer told whether the endpoint did what was asked."""
 
 
 def _reply(result: dict[str, Any]) -> Reply:

@@ -218,7 +218,13 @@ class BatchBackend(Protocol):
 class WorksElsewhere(Protocol):
     """A batch backend whose batches go on while this process is dead (an offline batch API): jobs in the ledger."""
 
-    def reserved_before(self) -> frozenset[str]: ...
+    def reserved_before(self) -> frozenset[str]:
+        """Addresses whose cost an open job of this run has reserved."""
+        ...
+
+    def perhaps_sent(self) -> frozenset[str]:
+        """Addresses of the last batch that may be under way all the same: no answer told whether their job began."""
+        ...
 
 
 @runtime_checkable

@@ -66,6 +66,11 @@ class Connection:
         return raw
 
 
+def unreached(error: Exception) -> bool:
+    """Whether the request cannot have arrived, so that nobody can have worked for it."""
+    return isinstance(error, aiohttp.ConnectionTimeoutError | aiohttp.ClientConnectorError | aiohttp.InvalidURL)
+
+
 def proxy_for(url: str) -> str | None:
     """By HTTP_PROXY, HTTPS_PROXY and NO_PROXY; not by aiohttp's `trust_env`, which would also send .netrc logins."""
     parts = urlsplit(url)

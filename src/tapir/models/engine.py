@@ -203,7 +203,12 @@ class Caller:
             missing = {place.address for place in self.lookup(unique, terms)}
             for batch in cut(unique, missing, backend.batch_size):
                 bounds = self.reserve(batch, terms)
-                self.commit(batch, bounds, backend.generate([place.request for place in batch]), terms)
+                try:
+                    generated = backend.generate([place.request for place in batch])
+                except Exception:
+                    self._give_back(batch, bounds, terms)
+                    raise
+                self.commit(batch, bounds, generated, terms)
             replies = {place.address: place.reply for place in unique}
             for place in window:
                 reply = replies[place.address]
@@ -240,15 +245,15 @@ class Caller:
             standing = self.ledger.put_in(db, entries)
             settled = [(bound, actual) for bound, (_, actual) in zip(bounds, replies, strict=True)]
             self.ration.settle(db, terms.stage, settled, reserved_as=self.reserved_as(terms))
-            if isinstance(self.batch_backend, WorksElsewhere):
+            if self._elsewhere:
                 self.ledger.take_off_jobs(db, self.identity, {place.address for place in batch})
         for place, (reply, _) in zip(batch, replies, strict=True):
             place.reply = self.account(standing.get(place.address, reply), terms)
 
     def _reserve_whole(self, batch: list[Place], bounds: list[Spend], terms: Terms) -> None:
         """A batch goes as a whole or not at all: half of it would not be canonical."""
-        backend = self.batch_backend
-        before = backend.reserved_before() if isinstance(backend, WorksElsewhere) else frozenset[str]()
+        elsewhere = self._elsewhere
+        before = elsewhere.reserved_before() if elsewhere else frozenset[str]()
         new = [bound for place, bound in zip(batch, bounds, strict=True) if place.address not in before]
         with self.ledger.transaction() as db:
             counter = self.reserved_as(terms) or terms.stage
@@ -258,6 +263,18 @@ class Caller:
         if granted < len(new):
             with self.ledger.reading() as db:
                 raise BudgetReached(self.ration.refusal(db, terms.stage, sum(new, NOTHING)))
+
+    def _give_back(self, batch: list[Place], bounds: list[Spend], terms: Terms) -> None:
+        """A batch that failed costs nothing, but for rows that are under way elsewhere, or may be."""
+        elsewhere = self._elsewhere
+        sent = elsewhere.reserved_before() | elsewhere.perhaps_sent() if elsewhere else frozenset[str]()
+        unsent = [(bound, NOTHING) for place, bound in zip(batch, bounds, strict=True) if place.address not in sent]
+        with self.ledger.transaction() as db:
+            self.ration.settle(db, self.reserved_as(terms) or terms.stage, unsent)
+
+    @property
+    def _elsewhere(self) -> WorksElsewhere | None:
+        return self.batch_backend if isinstance(self.batch_backend, WorksElsewhere) else None
 
     def reserved_as(self, terms: Terms) -> str:
         """The counter of what is reserved, where it is not the stage's own."""

@@ -18,7 +18,7 @@ from tapir.errors import EndpointError, ReplayMiss
 from tapir.models import chat_protocol, records
 from tapir.models.addresses import Address, Addresses
 from tapir.models.calls import PassingFailure, Reply, Request
-from tapir.models.connection import Connection, identity_of
+from tapir.models.connection import Connection, identity_of, unreached
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 MAX_REDIRECTS = 3
@@ -143,10 +143,11 @@ class HttpBackend:
     def _connection_failure(self, address: Address, error: Exception) -> PassingFailure | EndpointError:
         """A connection that failed, or brought no reply."""
         if isinstance(error, TimeoutError):
-            # aiohttp: a connection that never stood has sent nothing, so nothing can have been billed.
-            unreachable = isinstance(error, aiohttp.ConnectionTimeoutError)
             return PassingFailure(
-                "timeout", f"no reply from {address.url} in time", billed=not unreachable, unreachable=unreachable
+                "timeout",
+                f"no reply from {address.url} in time",
+                billed=not unreached(error),
+                unreachable=unreached(error),
             )
         if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError):
             return EndpointError(
@@ -158,6 +159,6 @@ class HttpBackend:
         if isinstance(error, aiohttp.ClientConnectorDNSError) and not address.worked:
             return EndpointError(f"{address.url}: no such host ({error}); correct base_url")
         detail = f"{address.url}: {type(error).__name__} {error}"
-        if isinstance(error, aiohttp.ClientConnectorError):
+        if unreached(error):
             return PassingFailure("unreachable", detail, unreachable=True)
         return PassingFailure("broken_stream", detail, billed=True)

@@ -16,6 +16,7 @@ from fake_endpoint import answering, ask, asks, caller, fake, model, serving
 from tapir import config
 from tapir.errors import BudgetReached, EndpointError, RecipeError
 from tapir.models.calls import Reply
+from tapir.models.connection import secrets_in
 from tapir.models.engine import Caller
 from tapir.models.fake_server import Faults
 from tapir.models.http import HttpBackend
@@ -363,6 +364,33 @@ def test_a_key_echoed_by_the_server_is_nowhere_in_what_we_keep(ledger, tmp_path)
     shown = [ledger.show(entry.address) for entry in ledger.entries()]
     assert len(shown) == 2
     assert all(KEY.encode() not in entry.reply.raw and KEY not in repr(entry) for entry in shown)
+
+
+@pytest.mark.parametrize("placeholder", ["EMPTY", "token", "none", "low", "team a", "Bearer dummy", "anything"])
+def test_a_placeholder_for_a_key_changes_no_answer(ledger, placeholder):
+    said = f"Check if the queue is EMPTY, none of the tokens low: {placeholder}, a dummy or anything"
+    with serving(fake(rules=[Rule("", said)])) as url:
+        one = caller(url, ledger, headers_env={"X-Key": "K"}, api_key_env="K", environ={"K": placeholder})
+        reply = one.one(ask("hi"), stage="answer")
+    assert (reply.text, reply.usage_known) == (said, True)
+
+
+@pytest.mark.parametrize(
+    ("value", "secrets"),
+    [
+        (KEY, {KEY}),
+        (f"Bearer {KEY}", {KEY}),
+        (f"token  {KEY}", {KEY}),
+        ("hunter2!", {"hunter2!"}),
+        ("correct horse battery", {"correct horse battery"}),
+        ("qwertyuiopasdfghjklzxcvbnm", {"qwertyuiopasdfghjklzxcvbnm"}),
+        ("mIxedLetters", {"mIxedLetters"}),
+        ("hunter2", set()),
+        ("Basic production", set()),
+    ],
+)
+def test_what_counts_as_a_secret(value, secrets):
+    assert secrets_in(value) == secrets
 
 
 def test_tls_trusts_nobody_unknown(ledger, tmp_path):

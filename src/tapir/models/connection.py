@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import ssl
 import urllib.request
 from collections.abc import Mapping
@@ -18,6 +19,10 @@ import aiohttp
 from tapir import config
 from tapir.errors import RecipeError
 from tapir.models.chat_protocol import REDACTED
+
+LEAST_SECRET_CHARS = 8
+LONGEST_WORD_CHARS = 20
+_SCHEME = re.compile(r"\A(?:basic|bearer|token|api-?key) +", re.IGNORECASE)
 
 
 class Connection:
@@ -94,6 +99,19 @@ def identity_of(model: config.Model) -> str:
     return f"{name} without {','.join(sorted(model.drop_params))}" if model.drop_params else name
 
 
+def secrets_in(value: str) -> set[str]:
+    """What of a key or header must appear in nothing that is kept; the scheme before it ("Bearer KEY") may.
+
+    Its echo is cut out of replies, so a value that a reply could hold by chance is no secret: fewer than
+    `LEAST_SECRET_CHARS` characters, or a single plain word (EMPTY, anything, production), which is what people write
+    where a server wants no key. A real key is longer or mixes letters with other signs.
+    """
+    secret = _SCHEME.sub("", value)
+    plain = secret.isalpha() and secret in (secret.lower(), secret.upper(), secret.title())
+    kept = len(secret) < LEAST_SECRET_CHARS or (plain and len(secret) <= LONGEST_WORD_CHARS)
+    return set() if kept else {secret}
+
+
 def _headers(model: config.Model, environ: Mapping[str, str]) -> tuple[dict[str, str], tuple[str, ...]]:
     """The request headers, and the secrets among them with the forms a server could echo them in."""
     headers = {"Accept": "application/json, text/event-stream"}
@@ -110,10 +128,7 @@ def _headers(model: config.Model, environ: Mapping[str, str]) -> tuple[dict[str,
             raise RecipeError(f"the environment variable {variable} holds characters that no header can carry")
         is_key = header == "Authorization" and variable == model.api_key_env
         headers[header] = f"Bearer {value}" if is_key else value
-        secrets.add(value)
-        if " " in value:
-            # "Bearer KEY" and "Basic KEY": the key alone is as secret as the header.
-            secrets.add(value.split(" ", 1)[1])
+        secrets.update(secrets_in(value))
     escaped = {json.dumps(secret)[1:-1] for secret in secrets}
     return headers, tuple(sorted(secrets | escaped, key=len, reverse=True))
 

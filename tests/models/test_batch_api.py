@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import aiohttp
 import pytest
 from aiohttp import web
 from fake_endpoint import answering, ask, asks, caller, fake, model, serving
+from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
 
 from tapir import config
 from tapir.errors import BudgetReached, EndpointError
@@ -195,6 +198,19 @@ def test_rows_of_a_job_that_nobody_asked_for_yet_stay_on_it(ledger):
 
 
 # --- batches that fail ---
+
+
+def test_a_proxys_login_is_in_no_message(ledger, monkeypatch):
+    request = aiohttp.RequestInfo(URL("http://anna:secret@proxy.example"), "CONNECT", CIMultiDictProxy(CIMultiDict()))
+
+    def refuse(*_: object, **__: object) -> object:
+        raise aiohttp.ClientHttpProxyError(request, (), status=407, message="login", headers=None)
+
+    monkeypatch.setattr(aiohttp.ClientSession, "post", refuse)
+    waiting = backend("http://llm.example.com/v1", ledger, run_id="r")
+    with pytest.raises(EndpointError, match=r"the proxy refused the connection \(407\); check HTTPS_PROXY") as caught:
+        list(Caller(waiting, ledger, budget=CAP, run_id="r").run(asks(10), stage="answer"))
+    assert "secret" not in str(caught.value)
 
 
 def spent_after(waiting: BatchApiBackend, ledger: Ledger, *, match: str) -> int:

@@ -6,9 +6,12 @@ import socket
 import sqlite3
 import ssl
 import subprocess
+import threading
 from collections import Counter
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import aiohttp
 import pytest
 from aiohttp import web
 from fake_endpoint import answering, ask, asks, caller, fake, model, serving
@@ -16,7 +19,7 @@ from fake_endpoint import answering, ask, asks, caller, fake, model, serving
 from tapir import config
 from tapir.errors import BudgetReached, EndpointError, RecipeError
 from tapir.models.calls import Reply
-from tapir.models.connection import secrets_in
+from tapir.models.connection import Connection, secrets_in, told
 from tapir.models.engine import Caller
 from tapir.models.fake_server import Faults
 from tapir.models.http import HttpBackend
@@ -364,6 +367,71 @@ def test_a_key_echoed_by_the_server_is_nowhere_in_what_we_keep(ledger, tmp_path)
     shown = [ledger.show(entry.address) for entry in ledger.entries()]
     assert len(shown) == 2
     assert all(KEY.encode() not in entry.reply.raw and KEY not in repr(entry) for entry in shown)
+
+
+PASSWORD = "p%2Fss%40w0rd-9"
+
+
+@contextmanager
+def refusing_proxy(status, monkeypatch):
+    """A proxy of this environment, with a login, that lets nothing through."""
+
+    class Refusing(BaseHTTPRequestHandler):
+        def do_CONNECT(self):
+            self.send_error(status, f"no login {PASSWORD} or p/ss@w0rd-9")
+
+        do_POST = do_CONNECT
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.serve_forever).start()
+        for name in ("http_proxy", "https_proxy"):
+            monkeypatch.setenv(name, f"http://anna:{PASSWORD}@127.0.0.1:{server.server_port}")
+        monkeypatch.delenv("no_proxy", raising=False)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        try:
+            yield
+        finally:
+            server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("url", "status", "match"),
+    [
+        ("https://llm.example.com/v1", 407, r"the proxy refused the connection \(407\); check HTTPS_PROXY"),
+        ("https://llm.example.com/v1", 503, r"the proxy refused the connection \(503\); check HTTPS_PROXY"),
+        ("http://llm.example.com/v1", 407, "answered 407.*proxy's answer: check HTTP_PROXY"),
+    ],
+)
+def test_a_proxy_that_refuses_costs_nothing_and_its_login_is_not_shown(ledger, monkeypatch, url, status, match):
+    with refusing_proxy(status, monkeypatch):
+        one = caller(url, ledger, budget=config.Budget(calls=100), run_id="r", limits={"retries": 0, "in_flight": 1})
+        with pytest.raises(EndpointError, match=match) as caught:
+            list(one.run(asks(5), stage="answer"))
+    with ledger.reading() as db:
+        assert one.ration.spent(db).tokens == 0
+    kept = " ".join(repr(entry) + entry.reply.raw.decode() for entry in ledger.entries())
+    assert not any(part in f"{caught.value} {kept}" for part in ("anna", "p/ss", "p%2Fss", "w0rd"))
+
+
+def test_a_proxys_login_counts_as_a_secret_however_it_is_written(monkeypatch):
+    with refusing_proxy(407, monkeypatch):
+        secrets = Connection(model("https://llm.example.com/v1"), {}).secrets
+    assert set(secrets) == {PASSWORD, "p/ss@w0rd-9", "YW5uYTpwL3NzQHcwcmQtOQ=="}
+
+
+def test_an_error_that_quotes_a_proxys_url_is_told_without_its_login():
+    error = aiohttp.ClientConnectionError("TLS in TLS to https://llm.example.com by https://anna:p@ss@proxy.example:1")
+    assert told(error) == "TLS in TLS to https://proxy.example:1"
+
+
+def test_a_proxy_that_is_no_url_is_not_shown(ledger, monkeypatch):
+    monkeypatch.setenv("https_proxy", "anna:secret@proxy.example")
+    with pytest.raises(EndpointError, match="correct base_url, or the proxy in HTTPS_PROXY") as caught:
+        list(caller("https://llm.example.com/v1", ledger).run(asks(5), stage="answer"))
+    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("placeholder", ["EMPTY", "token", "none", "low", "team a", "Bearer dummy", "anything"])

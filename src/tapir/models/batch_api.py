@@ -19,7 +19,7 @@ from tapir import config
 from tapir.errors import EndpointError
 from tapir.models import chat_protocol, records
 from tapir.models.calls import PassingFailure, Reply, Request
-from tapir.models.connection import Connection, proxy_for, unreached
+from tapir.models.connection import Connection, proxy_for, told, unreached
 from tapir.models.ledger import Ledger
 
 T = TypeVar("T")
@@ -187,7 +187,7 @@ class BatchApiBackend:
         except (PassingFailure, aiohttp.ClientError, TimeoutError) as error:
             unanswered = not (isinstance(error, PassingFailure) or unreached(error))
             failure = _Unanswered if unanswered else EndpointError
-            raise failure(f"{url}: no batch could be started ({error}); run again later") from None
+            raise failure(f"{url}: no batch could be started ({told(error)}); run again later") from None
 
     async def _body_of(self, response: aiohttp.ClientResponse) -> bytes:
         raw = self._connection.without_secrets(await response.read())
@@ -210,7 +210,8 @@ class BatchApiBackend:
             except (PassingFailure, aiohttp.ClientError, TimeoutError) as error:
                 if tried == TRIES:
                     raise EndpointError(
-                        f"{self._base} cannot be reached ({error}); the batch goes on there, run again to fetch it"
+                        f"{self._base} cannot be reached ({told(error)}); the batch goes on there, "
+                        "run again to fetch it"
                     ) from None
                 await asyncio.sleep(min(self._poll_s, 2.0**tried))
         raise AssertionError("unreachable")

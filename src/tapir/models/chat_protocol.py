@@ -215,7 +215,7 @@ class Refusal:
         """
         if any(c in self.code for c in _FILTER_CODES):
             return False
-        if self.status in (401, 402) or self.code in (*_NO_CREDIT_CODES, "model_not_found"):
+        if self.status in (401, 402, 407) or self.code in (*_NO_CREDIT_CODES, "model_not_found"):
             return True
         passing = self.status in (408, 409, 425, 429) or self.status >= 500
         return not worked and not passing and self.status not in (400, 413, 422)
@@ -225,6 +225,8 @@ class Refusal:
         if self.status in (401, 403):
             place = f"the key in {model.api_key_env}" if model.api_key_env else "api_key_env: no key was sent"
             return f"check {place}"
+        if self.status == 407:
+            return "that is the proxy's answer: check HTTP_PROXY and the login in it"
         if self.status == 402 or self.code in _NO_CREDIT_CODES:
             return "the account has no credit left; finished calls are kept, run again once it has"
         return f"check base_url (up to and including /v1) and the model name {model.model!r}"

@@ -6,13 +6,15 @@ A key leaves this module as a request header and in no other way; `secrets` exis
 from __future__ import annotations
 
 import asyncio
+import base64
+import contextlib
 import json
 import os
 import re
 import ssl
 import urllib.request
-from collections.abc import Mapping
-from urllib.parse import urlsplit
+from collections.abc import Iterable, Mapping
+from urllib.parse import unquote, urlsplit
 
 import aiohttp
 
@@ -23,6 +25,7 @@ from tapir.models.chat_protocol import REDACTED
 LEAST_SECRET_CHARS = 8
 LONGEST_WORD_CHARS = 20
 _SCHEME = re.compile(r"\A(?:basic|bearer|token|api-?key) +", re.IGNORECASE)
+_LOGIN = re.compile("//.*@")
 
 
 class Connection:
@@ -31,7 +34,8 @@ class Connection:
     def __init__(self, model: config.Model, environ: Mapping[str, str] = os.environ) -> None:
         self.urls = urls_of(model)
         self.identity = identity_of(model)
-        self._headers, self.secrets = _headers(model, environ)
+        self._headers, keys = _headers(model, environ)
+        self.secrets = _as_echoed(keys | _proxy_logins(self.urls))
         self._limits = model.limits
         self._sessions: dict[asyncio.AbstractEventLoop, aiohttp.ClientSession] = {}
 
@@ -73,7 +77,22 @@ class Connection:
 
 def unreached(error: Exception) -> bool:
     """Whether the request cannot have arrived, so that nobody can have worked for it."""
-    return isinstance(error, aiohttp.ConnectionTimeoutError | aiohttp.ClientConnectorError | aiohttp.InvalidURL)
+    return isinstance(
+        error,
+        aiohttp.ConnectionTimeoutError
+        | aiohttp.ClientConnectorError
+        | aiohttp.ClientHttpProxyError
+        | aiohttp.InvalidURL,
+    )
+
+
+def told(error: Exception) -> str:
+    """What a failed connection's error says, without the login that it may quote from a proxy's URL."""
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return f"the proxy refused the connection ({error.status}); check HTTPS_PROXY and the login in it"
+    if isinstance(error, aiohttp.InvalidURL):
+        return "not a URL that can be called; correct base_url, or the proxy in HTTPS_PROXY"
+    return _LOGIN.sub("//", str(error))
 
 
 def proxy_for(url: str) -> str | None:
@@ -112,8 +131,8 @@ def secrets_in(value: str) -> set[str]:
     return set() if kept else {secret}
 
 
-def _headers(model: config.Model, environ: Mapping[str, str]) -> tuple[dict[str, str], tuple[str, ...]]:
-    """The request headers, and the secrets among them with the forms a server could echo them in."""
+def _headers(model: config.Model, environ: Mapping[str, str]) -> tuple[dict[str, str], set[str]]:
+    """The request headers, and the secrets among them."""
     headers = {"Accept": "application/json, text/event-stream"}
     secrets: set[str] = set()
     wanted = dict(model.headers_env)
@@ -129,8 +148,26 @@ def _headers(model: config.Model, environ: Mapping[str, str]) -> tuple[dict[str,
         is_key = header == "Authorization" and variable == model.api_key_env
         headers[header] = f"Bearer {value}" if is_key else value
         secrets.update(secrets_in(value))
+    return headers, secrets
+
+
+def _proxy_logins(urls: Iterable[str]) -> set[str]:
+    """The passwords of the proxies on the way: as written, as meant, and as they go over the wire."""
+    found: set[str] = set()
+    for proxy in filter(None, map(proxy_for, urls)):
+        # One that is no URL is told of by the call that would go through it.
+        with contextlib.suppress(ValueError):
+            parts = urlsplit(proxy)
+            user, password = unquote(parts.username or ""), unquote(parts.password or "")
+            sent = base64.b64encode(f"{user}:{password}".encode()).decode()
+            found |= secrets_in(parts.password or "") | secrets_in(password) | (secrets_in(sent) if password else set())
+    return found
+
+
+def _as_echoed(secrets: set[str]) -> tuple[str, ...]:
+    """The secrets in the forms a server could echo them in, longest first: one may hold another."""
     escaped = {json.dumps(secret)[1:-1] for secret in secrets}
-    return headers, tuple(sorted(secrets | escaped, key=len, reverse=True))
+    return tuple(sorted(secrets | escaped, key=len, reverse=True))
 
 
 def _tls() -> ssl.SSLContext:

@@ -18,7 +18,7 @@ from tapir.errors import EndpointError, ReplayMiss
 from tapir.models import chat_protocol, records
 from tapir.models.addresses import Address, Addresses
 from tapir.models.calls import PassingFailure, Reply, Request
-from tapir.models.connection import Connection, identity_of, unreached
+from tapir.models.connection import Connection, identity_of, told, unreached
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 MAX_REDIRECTS = 3
@@ -149,16 +149,20 @@ class HttpBackend:
                 billed=not unreached(error),
                 unreachable=unreached(error),
             )
+        if isinstance(error, aiohttp.ClientHttpProxyError):
+            said = f"{address.url}: {told(error)}"
+            passing = error.status == 429 or error.status >= 500
+            return PassingFailure("unreachable", said, unreachable=True) if passing else EndpointError(said)
         if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError):
             return EndpointError(
-                f"{address.url}: no trusted TLS connection ({error}); for a private certificate authority set "
+                f"{address.url}: no trusted TLS connection ({told(error)}); for a private certificate authority set "
                 "SSL_CERT_FILE"
             )
         if isinstance(error, aiohttp.InvalidURL):
-            return EndpointError(f"{address.url}: not a URL that can be called; correct base_url")
+            return EndpointError(f"{address.url}: {told(error)}")
         if isinstance(error, aiohttp.ClientConnectorDNSError) and not address.worked:
-            return EndpointError(f"{address.url}: no such host ({error}); correct base_url")
-        detail = f"{address.url}: {type(error).__name__} {error}"
+            return EndpointError(f"{address.url}: no such host ({told(error)}); correct base_url")
+        detail = f"{address.url}: {type(error).__name__} {told(error)}"
         if unreached(error):
             return PassingFailure("unreachable", detail, unreachable=True)
         return PassingFailure("broken_stream", detail, billed=True)

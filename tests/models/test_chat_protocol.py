@@ -63,6 +63,15 @@ def test_a_stream_is_put_together_with_its_usage():
     assert (reply.text, reply.reasoning, reply.prompt_tokens, reply.usage_known) == ("Hello", "hm", 3, True)
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("mark", ["\u2028", "\u2029", "\u0085"])
+def test_only_the_protocols_line_ends_cut_a_stream(mark, end):
+    choice = {"delta": {"content": f"one{mark}two"}, "finish_reason": "stop"}
+    raw = json.dumps({"choices": [choice]}, ensure_ascii=False)
+    assert mark in raw
+    assert read_stream(f"data: {raw}{end}{end}data: [DONE]{end}{end}".encode()).text == f"one{mark}two"
+
+
 @pytest.mark.parametrize(
     "stream",
     [event(content="Hel"), event(content="Hel") + 'data: {"choi', event(content="x") + 'data: {"error": "overload"}'],

@@ -79,7 +79,8 @@ def read_body(raw: bytes) -> Reply:
 def read_stream(raw: bytes) -> Reply:
     """The reply in a stream of server-sent events; a stream that ends before its end is a `broken_stream`."""
     try:
-        lines = raw.decode("utf-8").splitlines()
+        # By the line ends of the protocol alone: `splitlines` also breaks at U+2028 and its like, in the midst of JSON.
+        lines = raw.decode("utf-8").replace("\r", "\n").split("\n")
     except UnicodeDecodeError:
         return _invalid_utf8(raw)
     heard = _Heard()

@@ -14,9 +14,9 @@ from tapir.trial import NOTHING, Reckoned, forecast, lines
 from tapir.wiring import load_recipe
 
 PLACES = {"round_0/03_teacher_answers": 20.0, "round_0/06_verdicts": 10.0, "round_0/08_held_out": 5.0,
-          "round_1/02_refined": 4.0}  # fmt: skip
+          "round_1/02_refined": 4.0, "round_1/07_benchmarks": 2.0}  # fmt: skip
 TOKENS = {"round_0/03_teacher_answers": [10, 20, 30, 40], "round_0/06_verdicts": [8, 8], "round_0/08_held_out": [7],
-          "round_1/02_refined": [6, 6]}  # fmt: skip
+          "round_1/02_refined": [6, 6], "round_1/07_benchmarks": [3]}  # fmt: skip
 
 
 @pytest.fixture
@@ -48,9 +48,19 @@ def test_what_grows_with_the_pool_is_multiplied_and_what_does_not_stays(trial, t
     assert (answers.calls, answers.completion_tokens.value, answers.usd.value) == (40, 1000, pytest.approx(10.0))
     assert found["round_0/08_held_out"].usd == Reckoned(0.07, 0.07, 0.07)
     assert found["round_0/08_held_out"].seconds == Reckoned(5.0, 5.0, 5.0)
+    assert found["round_1/07_benchmarks"].usd == Reckoned(0.03, 0.03, 0.03)
+    assert found["round_1/07_benchmarks"].seconds == Reckoned(2.0, 2.0, 2.0)
     # 4 of the trial's pairs against at most 8 of the whole run's.
     assert found["round_0/06_verdicts"].calls == 4
     assert found["round_0/06_verdicts"].seconds.value == pytest.approx(20.0)
+
+
+@pytest.mark.parametrize(("student_0", "seconds"), [("as_is", 6.0), ("train", 60.0)])
+def test_a_student_that_is_taken_as_it_is_does_not_grow_with_the_pool(trial, tmp_path: Path, student_0, seconds):
+    receipt = {"fingerprint": "", "stage": "student_0", "seconds": 6.0}
+    (trial[0].root / "round_0/04_student_0.receipt.json").write_text(json.dumps(receipt), encoding="utf-8")
+    found = stages(trial, tmp_path, f"student_0={student_0}")
+    assert found["round_0/04_student_0"].seconds.value == pytest.approx(seconds)
 
 
 def test_the_interval_holds_the_draws_to_come_and_the_doubt_about_their_mean(trial, tmp_path: Path):
@@ -75,6 +85,6 @@ def test_a_person_reads_cost_and_time_with_their_intervals(trial, tmp_path: Path
     recipe = load_recipe(prepare(tmp_path / "files"))
     said = "\n".join(lines(forecast(*trial, recipe, seeds=40, tried=4), seeds=40, tried=4))
     assert "all 40 seeds, reckoned from this trial on 4" in said
-    # 10.00 for answers, 0.48 for verdicts (12 of them at most), 0.07 held out, 1.20 for refinements.
-    assert "cost: 11.75 USD (" in said
+    # 10.00 for answers, 0.48 for verdicts (12 of them at most), 0.07 held out, 1.20 for refinements, 0.03 benchmarks.
+    assert "cost: 11.78 USD (" in said
     assert "minutes (" in said

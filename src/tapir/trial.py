@@ -1,7 +1,7 @@
 """What a whole run would come to, reckoned from a trial on some of its seeds (`run --limit N`), with intervals.
 
 Calls are priced as they were in the trial, cached ones included: the whole run pays for its own. Stages that do not
-grow with the pool (held-out answers, evaluation) stay as they are.
+grow with the pool (held-out answers, evaluation, benchmarks) stay as they are.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tapir.models.ledger import Ledger
 from tapir.store.rundir import RunDir
 
 Z_95 = 1.96
-FIXED = frozenset({"held_out", "evaluation"})
+FIXED = frozenset({"held_out", "evaluation", "benchmarks"})
 """Stages whose work does not depend on how many seeds there are."""
 LOOKUP = 500
 
@@ -75,7 +75,8 @@ def _replies(ledger: Ledger, keys: Sequence[str]) -> list[Reply]:
 def _factor(place: str, recipe: Recipe, seeds: int, tried: int) -> float:
     """How many times the trial's work the whole run has in this step."""
     stage = place.split("_", 2)[2]
-    if stage in FIXED:
+    # A student taken as it is needs no training.
+    if stage in FIXED or (stage == "student_0" and recipe.student_0 == "as_is"):
         return 1.0
     if stage == "verdicts" and recipe.judge.max_pairs is not None:
         most = recipe.judge.max_pairs

@@ -68,6 +68,7 @@ def test_another_number_or_none_fails(answer: str) -> None:
         (-7, 0, "−7", True),
         (-7, 0, "The answer is -$7", True),
         (0, 0, "The answer is 0.", True),
+        (0, 0, "The answer is 5 - 5 = 0.", True),
         (3.14159, 0.01, "pi is about 3.14", True),
         (3.14159, 0.001, "pi is about 3.14", False),
         (0.1, 0, "0.1", True),

@@ -19,10 +19,45 @@ from tapir.evaluation.answers import Problem, judge_reply, read_problems, read_r
         ("Paris", "The answer is **Paris**.", "right"),
         ("Paris", "It might be London.", "wrong"),
         ("Paris", " ", "unreadable"),
+        ("10:30", "It ends at 9:30.", "wrong"),
+        ("10:30", "The answer is 10:30.", "right"),
+        ("2x + 3", "7y + 3", "wrong"),
+        ("2x + 3", "The result is 2x + 3.", "right"),
+        ("2023-01-03", "2024-05-03", "wrong"),
+        ("x^2", "y^2", "wrong"),
+        ("2xy", "2ab", "wrong"),
+        ("(7, 2)", "(1, 2)", "wrong"),
+        ("(7, 2)", "The answer is (7, 2).", "right"),
+        (r"\sqrt{2}", "2", "wrong"),
+        ("World War 2", "The answer is World War 2.", "right"),
+        ("World War 2", "2", "wrong"),
+        ("9 am", "9 pm", "wrong"),
+        ("0", "The answer is 5 - 5 = 0.", "right"),
+        ("5", "The answer is 5 - 5 = 0.", "wrong"),
     ],
 )
 def test_a_reply_is_right_wrong_or_unreadable(answer, reply, outcome):
     assert judge_reply(answer, reply) == outcome
+
+
+@pytest.mark.parametrize(
+    ("answer", "reply"),
+    [
+        ("$1,234.50", "1234.5"),
+        ("−7", "It is -7."),
+        (r"\frac{3}{4}", "0.75"),
+        ("25 %", "25"),
+        (r"25\%", "25"),
+        ("**18**.", "18"),
+        (".5", "1/2"),
+        ("5kg", "5 kilograms"),
+        ("60 miles per hour", "60"),
+        ("12 cm^2", "12"),
+        ("18 €", "€18"),
+    ],
+)
+def test_an_answer_with_sign_currency_or_unit_is_a_number(answer, reply):
+    assert judge_reply(answer, reply) == "right"
 
 
 def test_unreadable_replies_are_wrong_and_missing_ones_are_not():

@@ -25,6 +25,12 @@ _NUMBER = re.compile(
     r"(?:[eE](?P<exponent>[-+]?\d{1,3})(?!\d))?"
     r"(?:\s?/\s?(?P<under>[1-9]\d*)(?![\d/]))?"
 )
+_SHORT_UNIT = r"(?:[kcmdn]?[mglshLVWJ]|min|hrs?|mph|lbs?|oz|ft|st|nd|rd|th)(?:\^?[23])?"
+_UNIT = (
+    rf"(?:\s?\\?[%‰$€£¥₹]|\s?°\s?[CFK]?"
+    rf"|(?:\s?{_SHORT_UNIT}|\s(?!(?i:[ap]m|bce?|ad|ce)\b)(?:square |cubic )?[^\W\d_]{{2,}})(?:(?: per |/)[^\W\d_]+)?)?"
+)
+_ONLY_NUMBER = re.compile(rf"[\s*`\"']*{_NUMBER.pattern}{_UNIT}[\s*`\"'.,;!?]*")
 _STATED = re.compile(r"####|\\boxed\b|\b(?:final\s+)?(?:answer|result)\s*(?:is|:|=)", re.IGNORECASE)
 _FRACTION = re.compile(r"\\d?frac\s*\{([^{}]{1,40})\}\s*\{([^{}]{1,40})\}")
 _LAST_STATED = 20
@@ -45,7 +51,7 @@ def final_number(answer: str) -> Fraction | None:
     What is stated outright ("the answer is", "####", a box) counts before an equals sign, and that before the
     last number of the text: "The answer is 42. Check: 42 / 7 = 6" says 42.
     """
-    text = _FRACTION.sub(r"\1/\2", plain(answer)).replace("**", "").replace("\\$", "$").replace("\\(", " ")
+    text = _readable(answer)
     for stated in reversed(list(_STATED.finditer(text))[-_LAST_STATED:]):
         number = _first_result(_to_sentence_end(text[stated.end() :]))
         if number is not None:
@@ -57,6 +63,16 @@ def final_number(answer: str) -> Fraction | None:
     return next(_numbers(text, backwards=True), None)
 
 
+def only_number(text: str) -> Fraction | None:
+    """The number that all of `text` is, with its currency or unit; "10:30", "2x + 3" and "World War 2" are none."""
+    match = _ONLY_NUMBER.fullmatch(_readable(text))
+    return _value(match) if match else None
+
+
+def _readable(text: str) -> str:
+    return _FRACTION.sub(r"\1/\2", plain(text)).replace("**", "").replace("\\$", "$").replace("\\(", " ")
+
+
 def _to_sentence_end(rest: str) -> str:
     rest = rest.lstrip(" \t\r\n:*{")
     end = _SENTENCE_END.search(rest)
@@ -65,7 +81,8 @@ def _to_sentence_end(rest: str) -> str:
 
 def _first_result(segment: str) -> Fraction | None:
     """ "6 * 7 = 42" states 42; "42 (6 * 7)" states 42 as well."""
-    return next(_numbers(segment.rsplit("=", 1)[-1]), None) or next(_numbers(segment), None)
+    result = next(_numbers(segment.rsplit("=", 1)[-1]), None)
+    return result if result is not None else next(_numbers(segment), None)
 
 
 def _numbers(text: str, backwards: bool = False) -> Iterator[Fraction]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from tapir.curriculum.final_answer import final_number, normalised, short_answers
+from tapir.curriculum.final_answer import final_number, normalised, only_number, short_answers
 from tapir.errors import DataError
 from tapir.evaluation.rows import Estimate, Row, last_of_each, read_rows, share_estimate
 
@@ -78,8 +78,8 @@ def right_answer(solution: str) -> str:
 
 
 def judge_reply(answer: str, reply: str) -> Outcome:
-    """Whether a reply settles on `answer`: as an exact number where that is one, else as a short text."""
-    wanted = final_number(answer)
+    """Whether a reply settles on `answer`: as an exact number where all of it is one, else as a short text."""
+    wanted = only_number(answer)
     if wanted is None:
         if not reply.strip():
             return "unreadable"

@@ -1,6 +1,7 @@
 """Evaluation files and estimates."""
 
 import gzip
+import json
 
 import pytest
 
@@ -21,6 +22,14 @@ def test_rows_come_from_lists_lines_and_packed_files(tmp_path):
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
         assert read_rows(tmp_path / name) == [{"x": 1}, {"x": 2}]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_line_ends_at_a_newline_only(tmp_path, end):
+    rows = [{"x": "a\u2028b\u2029c\x85d"}, {"x": 2}]
+    text = "".join(json.dumps(row, ensure_ascii=False) + end for row in rows)
+    (tmp_path / "f.jsonl").write_bytes(text.encode())
+    assert read_rows(tmp_path / "f.jsonl") == rows
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,8 @@ def read_rows(path: Path) -> list[Row]:
     text = _text(path)
     if text.lstrip().startswith("["):
         return _objects(path, [(1, _parsed(path, 1, text))])
-    lines = ((i, line) for i, line in enumerate(text.splitlines(), start=1) if line.strip())
+    # `splitlines` would also end a line inside a string that holds U+2028, U+2029 or U+0085, which JSON allows as is.
+    lines = ((i, line) for i, line in enumerate(text.split("\n"), start=1) if line.strip())
     return _objects(path, [(i, _parsed(path, i, line)) for i, line in lines])
 
 

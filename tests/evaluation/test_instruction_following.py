@@ -119,12 +119,21 @@ def test_accuracies_are_by_prompt_and_by_instruction():
     assert (score.missing, score.untold, score.prompt_strict.n) == (1, 0, 3)
 
 
-def test_a_language_we_do_not_know_counts_nowhere():
-    score = score_responses(
-        [prompt("a", ("language:response_language", {"language": "xx"}), NO_COMMA), prompt("b", NO_COMMA)],
-        {"a": "none", "b": "none"},
-    )
-    assert (score.untold, score.prompt_strict.n, score.instruction_strict.n) == (1, 1, 2)
+UNKNOWN = ("language:response_language", {"language": "xx"})
+
+
+@pytest.mark.parametrize(("reply", "checked"), [("none", 100), ("one, two", 50), ("", 50)])
+def test_a_language_we_do_not_know_counts_nowhere(reply, checked):
+    score = score_responses([prompt("a", UNKNOWN, NO_COMMA), prompt("b", NO_COMMA)], {"a": reply, "b": "none"})
+    assert (score.untold, score.instruction_strict.value, score.instruction_strict.n) == (1, checked, 2)
+    assert (score.prompt_strict.value, score.prompt_strict.n) == (100, 1)
+    assert (score.prompt_loose.value, score.prompt_loose.n) == (100, 1)
+    assert score.by_instruction[UNKNOWN[0]] is None
+
+
+def test_a_file_of_unknown_languages_alone_says_so():
+    with pytest.raises(DataError, match="each of 1 prompts asks for a language"):
+        score_responses([prompt("a", UNKNOWN, NO_COMMA)], {"a": "one, two"})
 
 
 def test_files_are_read_in_the_public_form(tmp_path):

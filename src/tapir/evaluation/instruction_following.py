@@ -118,8 +118,9 @@ def loose_variants(response: str) -> list[str]:
 
 
 def _follows(name: str, arguments: Mapping[str, Any], response: str) -> bool | None:
-    # An empty response follows nothing, also not "no commas".
-    return CHECKS[name](response, arguments) if response.strip() else False
+    told = CHECKS[name](response, arguments)
+    # An empty response follows nothing, also not "no commas"; what cannot be told of any response stays untold.
+    return told if told is None or response.strip() else False
 
 
 def _any(results: Sequence[bool | None]) -> bool | None:
@@ -129,21 +130,22 @@ def _any(results: Sequence[bool | None]) -> bool | None:
 
 
 def _all(results: Sequence[bool | None]) -> bool | None:
-    if False in results:
-        return False
-    return None if None in results else True
+    # First of all: counted only where another instruction fails, such prompts could but lower the share.
+    return None if None in results else all(results)
 
 
 def score_responses(prompts: Sequence[Prompt], responses: Mapping[str, str]) -> FollowingScore:
     """Accuracies over the prompts that have a response; the others are missing, not failed."""
     found = [follow(p, responses[p.text]) for p in prompts if p.text in responses]
     missing = len(prompts) - len(found)
-    prompt_strict, instruction_strict = _accuracies([f.strict for f in found], missing)
-    prompt_loose, instruction_loose = _accuracies([f.loose for f in found], missing)
-    if prompt_strict is None or prompt_loose is None or instruction_strict is None or instruction_loose is None:
+    if not found:
         raise DataError(
             f"none of {len(prompts)} prompts has a response; responses are matched by the prompt's exact text"
         )
+    prompt_strict, instruction_strict = _accuracies([f.strict for f in found], missing)
+    prompt_loose, instruction_loose = _accuracies([f.loose for f in found], missing)
+    if prompt_strict is None or prompt_loose is None or instruction_strict is None or instruction_loose is None:
+        raise DataError(f"each of {len(found)} prompts asks for a language that our rules do not know; add others")
     outcomes: dict[str, list[bool]] = {}
     for name, result in ((n, r) for f in found for n, r in zip(f.ids, f.strict, strict=True)):
         outcomes.setdefault(name, []).extend([] if result is None else [result])

@@ -136,6 +136,17 @@ def test_a_file_of_unknown_languages_alone_says_so():
         score_responses([prompt("a", UNKNOWN, NO_COMMA)], {"a": "one, two"})
 
 
+def test_whole_floats_and_null_arguments_are_read_as_pandas_writes_them(tmp_path):
+    path = tmp_path / "input.jsonl"
+    name, given, good, _ = next(case for case in CASES if "nth_paragraph" in case[1])
+    floats = {k: float(v) if isinstance(v, int) else v for k, v in given.items()}
+    line = {"prompt": "p", "instruction_id_list": [name, NO_COMMA[0]], "kwargs": [floats, None]}
+    path.write_text(json.dumps(line), encoding="utf-8")
+    (found,) = read_prompts(path)
+    assert found.instructions == ((name, given), NO_COMMA)
+    assert follow(found, good).strict[0] is True
+
+
 def test_files_are_read_in_the_public_form(tmp_path):
     path, replies = tmp_path / "input.jsonl", tmp_path / "responses.jsonl"
     line = {"key": 7, "prompt": "p", "instruction_id_list": [NO_COMMA[0]], "kwargs": [{"num_words": None}]}
@@ -151,10 +162,19 @@ def test_files_are_read_in_the_public_form(tmp_path):
         (["no:such"], [{}], "no check is known"),
         (["startend:end_checker"], [{}], "needs end_phrase"),
         ([NO_COMMA[0]], [], "1 instruction ids but 0"),
+        (None, [{}], "should be lists"),
+        ([], [], "at least one instruction"),
+        ([NO_COMMA[0]], ["{}"], "should be an object"),
+        (["startend:end_checker"], [None], "needs end_phrase"),
+        (["startend:end_checker"], [{"end_phrase": 5}], "end_phrase is 5; it should be a text"),
+        (["keywords:existence"], [{"keywords": "rock"}], "keywords is 'rock'; it should be a list of texts"),
+        (["length_constraints:number_words"], [{"relation": "at most", "num_words": 3}], "'less than' or 'at least'"),
+        (["length_constraints:number_words"], [{"relation": "at least", "num_words": 2.5}], "a whole number from 0"),
+        (["detectable_format:number_bullet_lists"], [{"num_bullets": True}], "num_bullets is True"),
     ],
 )
 def test_a_file_that_cannot_be_checked_is_refused(tmp_path, ids, arguments, said):
     path = tmp_path / "input.jsonl"
-    path.write_text(json.dumps({"prompt": "p", "instruction_id_list": ids, "kwargs": arguments}), encoding="utf-8")
-    with pytest.raises(DataError, match=said):
+    path.write_text("\n" + json.dumps({"prompt": "p", "instruction_id_list": ids, "kwargs": arguments}))
+    with pytest.raises(DataError, match=f"line 2: .*{said}"):
         read_prompts(path)

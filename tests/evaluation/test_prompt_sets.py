@@ -49,7 +49,7 @@ def test_answers_are_matched_by_their_prompt(tmp_path):
 
 def test_a_prompt_with_half_a_character_is_refused_and_an_answer_is_not(tmp_path):
     path = written(tmp_path / "p.jsonl", {"prompt": "Why?", "output": "\ud800"}, {"prompt": "Half \ud800"})
-    with pytest.raises(DataError, match=r"row 2: its text is not UTF-8"):
+    with pytest.raises(DataError, match=r"line 2: its text is not UTF-8"):
         read_prompts(path)
     kept = written(tmp_path / "a.jsonl", {"prompt": "Why?", "output": "\ud800"})
     assert read_answers(kept) == {Instruction("Why?").id: "\ud800"}
@@ -68,8 +68,11 @@ def test_duplicates_are_removed_with_a_warning(tmp_path):
         ({"messages": [{"role": "robot"}]}, "needs a role"),
         ({"text": " "}, "to answer"),
         ({"text": "Add.", "check": {"kind": "number", "value": "3"}}, "Input should be a valid integer"),
+        ({"messages": [{"role": "system", "content": "Be brief."}]}, "to answer"),
+        ({"messages": 5}, "a list of turns"),
+        ({"text": "Why?", "system": 5}, "`system` is 5; it should be a text"),
     ],
 )
 def test_a_row_that_cannot_be_read_stops_with_its_place(tmp_path, row, said):
-    with pytest.raises(DataError, match=rf"row 2: .*{said}"):
+    with pytest.raises(DataError, match=rf"line 2: .*{said}"):
         read_prompts(written(tmp_path / "p.jsonl", {"prompt": "a"}, row))

@@ -1,8 +1,8 @@
 """The verifiable instructions of IFEval by their public ids, and whether a response follows one.
 
-Owns the 25 checks (our own code, the public rules). Which instructions a prompt has and how they add up is
-`instruction_following`'s. Where the public rules use a statistical tokenizer or language detector, ours are light:
-sentences and languages are told by rules, so single borderline responses can differ.
+Owns the 25 checks and their arguments' types (our own code, the public rules). Which instructions a prompt has and
+how they add up is `instruction_following`'s. Where the public rules use a statistical tokenizer or language detector,
+ours are light: sentences and languages are told by rules, so single borderline responses can differ.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from tapir.curriculum.format_constraints import sentences
+from tapir.errors import DataError
 from tapir.evaluation.written_language import written_in
 
 Arguments = Mapping[str, Any]
@@ -203,3 +204,24 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "change_case:capital_word_frequency": ("capital_relation", "capital_frequency"),
 }
 """The arguments that an id cannot do without."""
+
+
+def read_argument(name: str, value: Any, where: str) -> Any:
+    """The argument as its check takes it: a whole float, which pandas makes of numbers, as an int."""
+    if name.endswith("relation"):
+        wanted, fits = "'less than' or 'at least'", value in ("less than", "at least")
+    elif name in ("keywords", "forbidden_words"):
+        wanted, fits = "a list of texts", isinstance(value, list) and _texts(cast("list[Any]", value))
+    elif name.startswith("num_") or name.endswith("frequency") or name == "nth_paragraph":
+        value = int(value) if isinstance(value, float) and value.is_integer() else value
+        least = 1 if name == "nth_paragraph" else 0
+        wanted, fits = f"a whole number from {least} on", type(value) is int and value >= least
+    else:
+        wanted, fits = "a text", isinstance(value, str)
+    if not fits:
+        raise DataError(f"{where}: {name} is {value!r}; it should be {wanted}")
+    return value
+
+
+def _texts(values: list[Any]) -> bool:
+    return all(isinstance(v, str) for v in values)

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any, cast
 
 from tapir.errors import DataError
-from tapir.evaluation.instruction_checks import CHECKS, NEEDS
+from tapir.evaluation.instruction_checks import CHECKS, NEEDS, read_argument
 from tapir.evaluation.rows import (
     Estimate,
     Row,
     clustered_mean,
     field,
     last_of_each,
+    placed_rows,
     read_rows,
     share_estimate,
 )
@@ -69,26 +70,34 @@ class FollowingScore:
 
 def read_prompts(path: Path) -> list[Prompt]:
     """Rows of the public form: `prompt`, `instruction_id_list` and `kwargs`, one set of arguments an instruction."""
-    return [_prompt(row, number, path) for number, row in enumerate(read_rows(path))]
+    return [_prompt(row, number, where) for number, (where, row) in enumerate(placed_rows(path))]
 
 
-def _prompt(row: Row, number: int, path: Path) -> Prompt:
-    key = str(row.get("key", number))
-    ids = cast("list[str]", field(row, "instruction_id_list", path))
-    raw = cast("list[dict[str, Any]]", field(row, "kwargs", path))
-    if len(ids) != len(raw):
-        raise DataError(f"{path}: prompt {key} has {len(ids)} instruction ids but {len(raw)} sets of arguments")
-    instructions: list[tuple[str, Mapping[str, Any]]] = []
-    for name, arguments in zip(ids, raw, strict=True):
-        # Some copies of the set carry every argument of every id, null where it is not this one's.
-        given = {k: v for k, v in arguments.items() if v is not None}
-        lacking = [a for a in NEEDS.get(name, ()) if a not in given]
-        if name not in CHECKS:
-            raise DataError(f"{path}: prompt {key}: no check is known for {name!r}; known are {', '.join(CHECKS)}")
-        if lacking:
-            raise DataError(f"{path}: prompt {key}: {name} needs {', '.join(lacking)}")
-        instructions.append((name, given))
-    return Prompt(key, str(field(row, "prompt", path)), tuple(instructions))
+def _prompt(row: Row, number: int, where: str) -> Prompt:
+    text, ids, sets = (field(row, name, where) for name in ("prompt", "instruction_id_list", "kwargs"))
+    if not isinstance(text, str):
+        raise DataError(f"{where}: `prompt` is {text!r}; it should be a text")
+    if not isinstance(ids, list) or not isinstance(sets, list) or not ids:
+        raise DataError(f"{where}: `instruction_id_list` and `kwargs` should be lists, with at least one instruction")
+    names, given = cast("list[Any]", ids), cast("list[Any]", sets)
+    if len(names) != len(given):
+        raise DataError(f"{where}: there are {len(names)} instruction ids but {len(given)} sets of arguments")
+    instructions = tuple((n, _arguments(n, g, where)) for n, g in zip(names, given, strict=True))
+    return Prompt(str(row.get("key", number)), text, instructions)
+
+
+def _arguments(name: Any, given: Any, where: str) -> dict[str, Any]:
+    """What the check needs: some copies of the set carry every argument of every id, null where it is another's."""
+    if not isinstance(name, str) or name not in CHECKS:
+        raise DataError(f"{where}: no check is known for {name!r}; known are {', '.join(CHECKS)}")
+    if given is not None and not isinstance(given, dict):
+        raise DataError(f"{where}: the arguments of {name} are {given!r}; they should be an object, or null for none")
+    found = cast("Row", given or {})
+    needed = NEEDS.get(name, ())
+    lacking = [a for a in needed if found.get(a) is None]
+    if lacking:
+        raise DataError(f"{where}: {name} needs {', '.join(lacking)}")
+    return {a: read_argument(a, found[a], where) for a in needed}
 
 
 def read_responses(path: Path) -> dict[str, str]:

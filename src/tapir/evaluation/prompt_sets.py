@@ -7,14 +7,13 @@ reading, since a benchmark on part of its rows is another benchmark.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from tapir.curriculum.checks import read_check
 from tapir.errors import DataError
-from tapir.evaluation.rows import Row, last_of_each, read_rows
+from tapir.evaluation.rows import Row, last_of_each, placed_rows
 from tapir.store.given import is_utf8
 from tapir.types import Instruction, Message
 
@@ -36,24 +35,25 @@ class Prompt:
 
 def read_prompts(path: Path) -> list[Prompt]:
     """Every prompt of a JSON, JSONL or Parquet file; of equal instructions the last row counts, with a warning."""
-    rows = _parquet(path) if path.suffix == ".parquet" else read_rows(path)
-    found = [_prompt(row, f"{path}, row {number}") for number, row in enumerate(rows, 1)]
+    found = [_prompt(row, where) for where, row in _placed(path)]
     kept, dropped = last_of_each((p.instruction.id, p, True) for p in found)
     if dropped:
         warnings.warn(f"{path}: {dropped} duplicate prompts removed", stacklevel=2)
     return kept
 
 
-def _parquet(path: Path) -> list[Row]:
+def _placed(path: Path) -> list[tuple[str, Row]]:
+    if path.suffix != ".parquet":
+        return placed_rows(path)
     # Here, not above: scoring stored JSON needs no Arrow.
-    from tapir.store.tables import read_plain
+    from tapir.store.tables import read_numbered
 
-    return list(read_plain(path))
+    return [(f"{path}, row {number}", row) for number, row in read_numbered(path)]
 
 
 def _prompt(row: Row, where: str) -> Prompt:
     system, said = _conversation(row, where)
-    if said[-1].role == "assistant":
+    if said and said[-1].role == "assistant":
         *said, reply = said
         reference: str | None = reply.content
     else:
@@ -80,9 +80,8 @@ def _prompt(row: Row, where: str) -> Prompt:
 
 def _conversation(row: Row, where: str) -> tuple[str | None, list[Message]]:
     """The system text, and what was said up to the answer."""
-    turns = cast("Sequence[Any]", row.get("messages") or row.get("conversations") or ())
-    if turns:
-        said = [_message(turn, where) for turn in turns]
+    said = _messages(row, "messages", where) or _messages(row, "conversations", where)
+    if said:
         system = "\n".join(m.content for m in said if m.role == "system") or None
         return system, [m for m in said if m.role != "system"]
     if isinstance(row.get("turns"), list) and row["turns"]:
@@ -93,8 +92,17 @@ def _conversation(row: Row, where: str) -> tuple[str | None, list[Message]]:
             raise DataError(f"{where}: none of {', '.join(_TEXT)}, turns, messages; it has {', '.join(map(str, row))}")
         extra = str(row.get("input") or "").strip()
         text = f"{row[name].strip()}\n\n{extra}" if extra else str(row[name]).strip()
-    history = [_message(turn, where) for turn in cast("Sequence[Any]", row.get("history") or ())]
-    return row.get("system") or None, [*history, Message("user", text)]
+    system = row.get("system") or None
+    if system is not None and not isinstance(system, str):
+        raise DataError(f"{where}: `system` is {system!r}; it should be a text")
+    return system, [*_messages(row, "history", where), Message("user", text)]
+
+
+def _messages(row: Row, name: str, where: str) -> list[Message]:
+    turns = row.get(name) or []
+    if not isinstance(turns, list):
+        raise DataError(f"{where}: `{name}` should be a list of turns, each with a role and its content")
+    return [_message(turn, where) for turn in cast("list[Any]", turns)]
 
 
 def _message(turn: Any, where: str) -> Message:
@@ -116,7 +124,7 @@ def _reference(row: Row) -> str | None:
 
 def read_answers(path: Path) -> dict[str, str]:
     """Answers by instruction id: a run's own tables, or rows that hold a prompt beside the answer to it."""
-    rows = _parquet(path) if path.suffix == ".parquet" else read_rows(path)
+    rows = [row for _, row in _placed(path)]
     if all("instruction_id" in row and "text" in row for row in rows):
         return {str(row["instruction_id"]): str(row["text"]) for row in rows}
     prompts = read_prompts(path)

@@ -44,12 +44,18 @@ class Estimate:
 
 def read_rows(path: Path) -> list[Row]:
     """The objects of a JSON list or JSONL file (also `.gz`); a line that is none stops with its number."""
+    return [row for _, row in placed_rows(path)]
+
+
+def placed_rows(path: Path) -> list[tuple[str, Row]]:
+    """The same with each row's place, for whoever finds fault with it: the file and the line (of a list: which row)."""
     text = _text(path)
     if text.lstrip().startswith("["):
-        return _objects(path, [(1, _parsed(path, 1, text))])
+        listed = cast("list[Any]", _parsed(f"{path}, line 1", text))
+        return _objects(path, ((f"{path}, row {i}", row) for i, row in enumerate(listed, start=1)))
     # `splitlines` would also end a line inside a string that holds U+2028, U+2029 or U+0085, which JSON allows as is.
-    lines = ((i, line) for i, line in enumerate(text.split("\n"), start=1) if line.strip())
-    return _objects(path, [(i, _parsed(path, i, line)) for i, line in lines])
+    lines = ((f"{path}, line {i}", line) for i, line in enumerate(text.split("\n"), start=1) if line.strip())
+    return _objects(path, ((where, _parsed(where, line)) for where, line in lines))
 
 
 def _text(path: Path) -> str:
@@ -62,26 +68,25 @@ def _text(path: Path) -> str:
         raise DataError(f"{path}: cannot be read as UTF-8 text ({error})") from None
 
 
-def _parsed(path: Path, line: int, text: str) -> Any:
+def _parsed(where: str, text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}, line {line}: not JSON ({error}); give a JSON list or one object a line") from None
+        raise DataError(f"{where}: not JSON ({error}); give a JSON list or one object a line") from None
 
 
-def _objects(path: Path, found: list[tuple[int, Any]]) -> list[Row]:
-    rows: list[Row] = []
-    for line, value in found:
-        for row in cast("list[Any]", value) if isinstance(value, list) else [value]:
-            if not isinstance(row, dict):
-                raise DataError(f"{path}, line {line}: {str(row)[:60]!r} is not a JSON object")
-            rows.append(cast("Row", row))
+def _objects(path: Path, found: Iterable[tuple[str, Any]]) -> list[tuple[str, Row]]:
+    rows: list[tuple[str, Row]] = []
+    for where, row in found:
+        if not isinstance(row, dict):
+            raise DataError(f"{where}: {str(row)[:60]!r} is not a JSON object")
+        rows.append((where, cast("Row", row)))
     if not rows:
         raise DataError(f"{path}: the file holds no rows")
     return rows
 
 
-def field(row: Row, name: str, where: Path) -> Any:
+def field(row: Row, name: str, where: Path | str) -> Any:
     """A field that every row must have."""
     if name not in row:
         raise DataError(f"{where}: a row has no `{name}`; it has {', '.join(map(str, row)) or 'nothing'}")

@@ -77,6 +77,12 @@ def test_files_are_read_in_the_public_form(tmp_path):
         assert read_replies(replies) == {"q": "18"}
 
 
+def test_a_reply_comes_before_the_right_answer_beside_it(tmp_path):
+    path = tmp_path / "replies.jsonl"
+    path.write_text(json.dumps({"question": "q", "output": "GOLD 18", "completion": "17"}), encoding="utf-8")
+    assert read_replies(path) == {"q": "17"}
+
+
 def test_no_reply_at_all_is_an_error():
     with pytest.raises(DataError, match="none of 1 questions"):
         score_answers([Problem("q", "1")], {})

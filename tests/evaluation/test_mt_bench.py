@@ -183,3 +183,17 @@ def test_questions_come_in_fastchats_form(tmp_path):
         encoding="utf-8",
     )
     assert read_questions(path) == [TWO_TURNS]
+
+
+def test_a_reference_that_is_a_text_is_the_first_turns(tmp_path):
+    path = tmp_path / "question.jsonl"
+    path.write_text('{"question_id": 1, "turns": ["6 * 7?"], "reference": "The answer is 42"}')
+    assert read_questions(path) == [Question("1", "all", ("6 * 7?",), ("The answer is 42",))]
+
+
+@pytest.mark.parametrize("reference", ["42", '{"1": "42"}', "[null]"])
+def test_a_reference_that_is_no_text_is_refused_with_its_line(tmp_path, reference):
+    path = tmp_path / "question.jsonl"
+    path.write_text(f'\n{{"question_id": 1, "turns": ["6 * 7?"], "reference": {reference}}}')
+    with pytest.raises(DataError, match="line 2: `reference` is"):
+        read_questions(path)

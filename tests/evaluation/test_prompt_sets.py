@@ -47,6 +47,18 @@ def test_answers_are_matched_by_their_prompt(tmp_path):
     assert read_answers(path) == {Instruction("Add.").id: "3"}
 
 
+@pytest.mark.parametrize("name", ["response", "completion", "output"])
+def test_a_models_reply_comes_before_the_right_answer_beside_it(tmp_path, name):
+    path = written(
+        tmp_path / "a.jsonl",
+        {"question": "2 + 2?", "answer": "GOLD 4", "reference": "GOLD", name: "model says 5"},
+        {"question": "3 + 3?", "answer": "GOLD 6", name: ""},
+        {"question": "4 + 4?", "answer": "8"},
+    )
+    assert read_answers(path) == {Instruction("2 + 2?").id: "model says 5", Instruction("4 + 4?").id: "8"}
+    assert read_prompts(path)[1].reference == "GOLD 6"
+
+
 def test_a_prompt_with_half_a_character_is_refused_and_an_answer_is_not(tmp_path):
     path = written(tmp_path / "p.jsonl", {"prompt": "Why?", "output": "\ud800"}, {"prompt": "Half \ud800"})
     with pytest.raises(DataError, match=r"line 2: its text is not UTF-8"):

@@ -13,13 +13,12 @@ from typing import Literal
 
 from tapir.curriculum.final_answer import final_number, normalised, only_number, short_answers
 from tapir.errors import DataError
-from tapir.evaluation.rows import Estimate, Row, last_of_each, read_rows, share_estimate
+from tapir.evaluation.rows import REPLY, Estimate, Row, last_of_each, read_rows, reply_field, share_estimate
 
 MARK = "####"
 """What stands before the final answer in GSM8K's solutions."""
 _QUESTION = ("question", "instruction", "prompt")
 _ANSWER = ("answer", "reference", "output", "target")
-_REPLY = ("response", "reply", "output", "completion", "text")
 
 Outcome = Literal["right", "wrong", "unreadable"]
 
@@ -58,11 +57,16 @@ def read_problems(path: Path) -> list[Problem]:
 
 def read_replies(path: Path) -> dict[str, str]:
     """Replies by their question; of a question answered twice the last reply counts, with a warning."""
-    keyed = [(_one_of(row, _QUESTION, path), _one_of(row, _REPLY, path)) for row in read_rows(path)]
+    keyed = [(_one_of(row, _QUESTION, path), _reply(row, path)) for row in read_rows(path)]
     kept, dropped = last_of_each((question, (question, reply), True) for question, reply in keyed)
     if dropped:
         warnings.warn(f"{path}: {dropped} duplicate replies removed", stacklevel=2)
     return dict(kept)
+
+
+def _reply(row: Row, path: Path) -> str:
+    name = reply_field(row)
+    return _one_of(row, (name,) if name else (*REPLY, "text"), path)
 
 
 def _one_of(row: Row, names: Sequence[str], path: Path) -> str:

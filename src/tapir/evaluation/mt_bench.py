@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from tapir.errors import DataError
-from tapir.evaluation.rows import Estimate, Row, as_number, clustered_mean, field, last_of_each, read_rows
+from tapir.evaluation.rows import Estimate, Row, as_number, clustered_mean, field, last_of_each, placed_rows, read_rows
 
 CATEGORIES = ("writing", "roleplay", "reasoning", "math", "coding", "extraction", "stem", "humanities")
 SCALE = (1.0, 10.0)
@@ -93,22 +93,30 @@ class MtBenchScore:
 def read_questions(path: Path) -> list[Question]:
     """Questions in FastChat's form: `question_id`, `category`, `turns` and perhaps `reference`."""
     questions: list[Question] = []
-    for row in read_rows(path):
-        turns = field(row, "turns", path)
+    for where, row in placed_rows(path):
+        turns = field(row, "turns", where)
         if not isinstance(turns, list) or not turns:
-            raise DataError(f"{path}: question {row.get('question_id')} has no list of turns")
-        references = cast("list[Any]", row.get("reference") or [])
+            raise DataError(f"{where}: question {row.get('question_id')} has no list of turns")
         questions.append(
             Question(
-                str(field(row, "question_id", path)),
+                str(field(row, "question_id", where)),
                 str(row.get("category", "all")),
                 tuple(str(t) for t in cast("list[Any]", turns)),
-                tuple(str(r) for r in references),
+                _references(row.get("reference"), where),
             )
         )
     if len({q.id for q in questions}) < len(questions):
         raise DataError(f"{path}: two questions have the same question_id; keep one of each")
     return questions
+
+
+def _references(given: Any, where: str) -> tuple[str, ...]:
+    """One a turn; a single text is the first turn's."""
+    texts: Any = [given] if isinstance(given, str) else given or []
+    listed = cast("list[Any]", texts) if isinstance(texts, list) else [None]
+    if not all(isinstance(t, str | int | float) for t in listed):
+        raise DataError(f"{where}: `reference` is {given!r}; it should be a text, or a list of texts, one a turn")
+    return tuple(str(t) for t in listed)
 
 
 def category_of(question_id: str) -> str:

@@ -7,13 +7,14 @@ reading, since a benchmark on part of its rows is another benchmark.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from tapir.curriculum.checks import read_check
 from tapir.errors import DataError
-from tapir.evaluation.rows import Row, last_of_each, placed_rows
+from tapir.evaluation.rows import Row, last_of_each, placed_rows, reply_field
 from tapir.store.given import is_utf8
 from tapir.types import Instruction, Message
 
@@ -35,7 +36,11 @@ class Prompt:
 
 def read_prompts(path: Path) -> list[Prompt]:
     """Every prompt of a JSON, JSONL or Parquet file; of equal instructions the last row counts, with a warning."""
-    found = [_prompt(row, where) for where, row in _placed(path)]
+    return _read(path, lambda row: _REFERENCE)
+
+
+def _read(path: Path, answer_in: Callable[[Row], Sequence[str]]) -> list[Prompt]:
+    found = [_prompt(row, where, answer_in(row)) for where, row in _placed(path)]
     kept, dropped = last_of_each((p.instruction.id, p, True) for p in found)
     if dropped:
         warnings.warn(f"{path}: {dropped} duplicate prompts removed", stacklevel=2)
@@ -51,13 +56,13 @@ def _placed(path: Path) -> list[tuple[str, Row]]:
     return [(f"{path}, row {number}", row) for number, row in read_numbered(path)]
 
 
-def _prompt(row: Row, where: str) -> Prompt:
+def _prompt(row: Row, where: str, answer_in: Sequence[str]) -> Prompt:
     system, said = _conversation(row, where)
     if said and said[-1].role == "assistant":
         *said, reply = said
         reference: str | None = reply.content
     else:
-        reference = _reference(row)
+        reference = _reference(row, answer_in)
     if not said or said[-1].role != "user" or not said[-1].content.strip():
         raise DataError(f"{where}: there is no user's turn to answer")
     try:
@@ -115,8 +120,8 @@ def _message(turn: Any, where: str) -> Message:
     return Message(cast("Any", role), text)
 
 
-def _reference(row: Row) -> str | None:
-    value = next((row[n] for n in _REFERENCE if row.get(n)), None)
+def _reference(row: Row, names: Sequence[str]) -> str | None:
+    value = next((row[n] for n in names if row.get(n)), None)
     if isinstance(value, list):
         value = cast("list[Any]", value)[0] if value else None
     return value if isinstance(value, str) else None
@@ -127,5 +132,11 @@ def read_answers(path: Path) -> dict[str, str]:
     rows = [row for _, row in _placed(path)]
     if all("instruction_id" in row and "text" in row for row in rows):
         return {str(row["instruction_id"]): str(row["text"]) for row in rows}
-    prompts = read_prompts(path)
+    prompts = _read(path, _answer_in)
     return {p.instruction.id: p.reference for p in prompts if p.reference is not None}
+
+
+def _answer_in(row: Row) -> tuple[str, ...]:
+    # A reply that is empty is missing; the right answer beside it must not take its place.
+    name = reply_field(row)
+    return (name,) if name else ("answer", "reference")

@@ -23,6 +23,8 @@ Row = dict[str, Any]
 T = TypeVar("T")
 Bounds = tuple[float, float]
 """The least and the greatest value that can be."""
+REPLY = ("response", "reply", "completion", "output")
+"""What a model's reply is called."""
 INTERVAL_SEED = 17
 """Intervals are resampled with one fixed seed: a file scored twice shows the same numbers."""
 
@@ -91,6 +93,11 @@ def field(row: Row, name: str, where: Path | str) -> Any:
     if name not in row:
         raise DataError(f"{where}: a row has no `{name}`; it has {', '.join(map(str, row)) or 'nothing'}")
     return row[name]
+
+
+def reply_field(row: Row) -> str | None:
+    """The field that holds a model's reply: what is named later, or `answer`, may be the right answer beside it."""
+    return next((name for name in REPLY if name in row), None)
 
 
 def as_number(value: Any) -> float | None:

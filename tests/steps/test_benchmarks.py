@@ -3,11 +3,12 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny import build_tiny_model
 
-from tapir.config import parse_recipe
+from tapir.config import Evaluation, parse_recipe
 from tapir.errors import RecipeError
 from tapir.evaluation import harness
 from tapir.evaluation.harness import TaskScore
@@ -113,6 +114,40 @@ def test_a_finished_benchmark_is_passed_over(session: Session, student: Path, mo
 def test_a_recipe_without_benchmarks_has_no_such_step(session: Session, student: Path):
     session.recipe = session.recipe.model_copy(update={"evaluate": session.recipe.evaluate[:1]})
     assert benchmark(session, 0, *steps(session, 0, student)) is None
+
+
+def test_two_files_of_one_kind_give_two_results(session: Session, student: Path, tmp_path: Path):
+    files = [
+        jsonl(tmp_path / f"{name}.jsonl", *({"question": f"{n} + 1?", "answer": str(n + 1)} for n in range(rows)))
+        for name, rows in (("gsm8k", 2), ("math", 3))
+    ]
+    exact = tuple(Evaluation(kind="exact", prompts=file) for file in files)
+    session.recipe = session.recipe.model_copy(update={"evaluate": exact})
+    step = benchmark(session, 0, *steps(session, 0, student))
+    found = results(session.run)
+    assert [(r.metric, r.n) for r in found] == [("exact_accuracy (gsm8k)", 2), ("exact_accuracy (math)", 3)]
+    assert [r.sentence.split(" answers")[0] for r in found] == ["gsm8k: student_0", "math: student_0"]
+    labels = [row[0] for row in table(found)]
+    assert labels == ["held-out", "exact answers right, % (gsm8k)", "exact answers right, % (math)"]
+    notes = step.receipt()["notes"]
+    assert (notes["exact (gsm8k)"]["asked"], notes["exact (math)"]["asked"]) == (2, 3)
+    assert set(notes["sources"]) == set(files)
+
+
+@pytest.mark.parametrize(
+    ("evaluate", "said"),
+    [
+        (["a/test.jsonl", "b/test.jsonl"], "exact 2 times on a file named test; .* rename its file"),
+        (["test.jsonl", "test.jsonl.gz"], "exact 2 times on a file named test"),
+        ([{"kind": "choice"}, {"kind": "choice", "tasks": {"mine": 3}}], "choice 2 times.* name all tasks in one"),
+        ([{"kind": "graded"}, {"kind": "graded", "repeats": 2}], "graded 2 times.* leave one"),
+    ],
+)
+def test_benchmarks_whose_results_would_have_one_name_are_refused(evaluate: list[Any], said: str):
+    models = {"teacher": {"kind": "scripted"}, "student": {"kind": "local"}}
+    listed = [e if isinstance(e, dict) else {"kind": "exact", "prompts": e} for e in evaluate]
+    with pytest.raises(RecipeError, match=said):
+        parse_recipe({"models": models, "evaluate": listed})
 
 
 def test_a_benchmark_names_its_own_file():

@@ -5,7 +5,7 @@ them in `tapir.wiring`.
 """
 
 from tapir.config.ablation import Ablate, Form
-from tapir.config.judging import Count, DifficultySettings, Evaluation, JudgeSettings, Quantile
+from tapir.config.judging import Count, DifficultySettings, Evaluation, JudgeSettings, Quantile, file_names
 from tapir.config.models import ROLES, Budget, Caps, Limits, Model, Models, Price, Role, endpoint_of
 from tapir.config.part import Part
 from tapir.config.pool import Classify, Decontaminate, Expand, Mix, Refine, Refiner, Seeds
@@ -47,6 +47,7 @@ __all__ = [
     "Seeds",
     "Train",
     "endpoint_of",
+    "file_names",
     "override",
     "parse_recipe",
     "read_yaml",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -80,6 +83,10 @@ class DifficultySettings(Part):
         return self
 
 
+ON_FILES = ("alpaca", "following", "exact")
+"""Benchmarks on files of their own."""
+
+
 class Evaluation(Part):
     """One evaluation of every round."""
 
@@ -109,6 +116,28 @@ class Evaluation(Part):
 
     @model_validator(mode="after")
     def _has_its_file(self) -> Evaluation:
-        if self.kind in ("alpaca", "following", "exact") and self.prompts == "builtin":
+        if self.kind in ON_FILES and self.prompts == "builtin":
             raise ValueError(f"{self.kind} needs `prompts`: the benchmark's own file")
         return self
+
+
+def file_names(evaluate: Sequence[Evaluation]) -> list[str | None]:
+    """What tells each evaluation's results from another's of its kind: its file's name; None where there is no other.
+
+    A ValueError where results would still have one name: the later would take the earlier's place.
+    """
+    kinds = Counter(e.kind for e in evaluate)
+    for kind, remedy in (("graded", "leave one"), ("choice", "name all tasks in one")):
+        if kinds[kind] > 1:
+            raise ValueError(f"evaluate has {kind} {kinds[kind]} times, whose results would have one name; {remedy}")
+    names = [
+        PurePath(e.prompts.removesuffix(".gz")).stem if e.kind in ON_FILES and kinds[e.kind] > 1 else None
+        for e in evaluate
+    ]
+    for (kind, name), times in Counter((e.kind, n) for e, n in zip(evaluate, names, strict=True) if n).items():
+        if times > 1:
+            raise ValueError(
+                f"evaluate has {kind} {times} times on a file named {name}; results are told apart by the file's name: "
+                "leave one, or rename its file"
+            )
+    return names

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, model_validator
 
 from tapir.config.ablation import Ablate
-from tapir.config.judging import DifficultySettings, Evaluation, JudgeSettings
+from tapir.config.judging import DifficultySettings, Evaluation, JudgeSettings, file_names
 from tapir.config.models import ROLES, Budget, Models, endpoint_of
 from tapir.config.part import Part
 from tapir.config.pool import Classify, Decontaminate, Expand, Mix, Refine, Refiner, Seeds
@@ -94,6 +94,7 @@ class Recipe(Part):
                     raise ValueError(f"budget.usd needs models.{role}.price_per_million: without it money is unknown")
         if self.expand.check_difficulty and self.difficulty.kind != "mfd":
             raise ValueError("expand.check_difficulty compares with the judge's δ: it needs difficulty.kind mfd")
+        file_names(self.evaluate)
         self._one_set_of_limits()
         self._students_are_known_apart()
         return self

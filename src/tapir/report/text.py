@@ -29,9 +29,16 @@ _IN_WORDS = ("judge_score", "nll_change")
 
 
 def metrics(found: list[Result]) -> dict[str, tuple[str, str]]:
-    """Label and form of every metric that has results: those known here, then lm-eval's tasks by their own names."""
+    """Label and form of every metric: those known here, then those on several files, and lm-eval's tasks by name."""
     others = dict.fromkeys(r.metric for r in found if r.metric not in METRICS and r.metric not in _IN_WORDS)
-    return METRICS | {name: (name, "{:.1f}") for name in others}
+    return METRICS | {name: _shown(name) for name in others}
+
+
+def _shown(metric: str) -> tuple[str, str]:
+    """Of a benchmark on several files, "exact_accuracy (math)", as without the file."""
+    known, bracket, file = metric.partition(" (")
+    label, form = METRICS.get(known, (known, "{:.1f}"))
+    return label + bracket + file, form
 
 
 def results(run: RunDir) -> list[Result]:

@@ -7,10 +7,10 @@ its result and stops nothing: a run of a night must not end over one unreadable 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tapir.config import Evaluation, Recipe
+from tapir.config import Evaluation, Recipe, file_names
 from tapir.evaluation import alpaca, answers, harness, instruction_following, mt_bench, mt_bench_live
 from tapir.evaluation.prompt_sets import read_prompts
 from tapir.evaluation.rows import Estimate
@@ -51,6 +51,11 @@ class Bench:
     step: Step
     before: Step | None
     receipt: Receipt
+    file: str | None = None
+    """What tells the results from those on other files, where the recipe has several of this kind."""
+
+    def named(self, metric: str) -> str:
+        return f"{metric} ({self.file})" if self.file else metric
 
 
 def asks_for_benchmarks(recipe: Recipe) -> bool:
@@ -63,20 +68,24 @@ def benchmark(
 ) -> Step | None:
     """The recipe's further benchmarks on this student; None where it asks for none."""
     recipe, name = session.recipe, f"student_{number}"
-    wanted = [e for e in recipe.evaluate if e.kind in _BENCHMARKS]
     if not asks_for_benchmarks(recipe):
         return None
+    wanted = [e for e in recipe.evaluate if e.kind in _BENCHMARKS]
+    files = file_names(wanted)
+    sources = [source for e in wanted for source in (e.prompts, e.judge_prompt, e.task_files) if source]
+    marks = [source_mark(s) for s in sources]
 
     def work(step: Step, receipt: Receipt) -> None:
         bench = Bench(session, name, training.weights_of(student.folder), held_out, evaluated, step, baseline, receipt)
-        found = [result for e in wanted for result in _BENCHMARKS[e.kind](bench, e)]
+        receipt.notes["sources"] = dict(zip(sources, marks, strict=True))
+        each = zip(wanted, files, strict=True)
+        found = [result for e, file in each for result in _BENCHMARKS[e.kind](replace(bench, file=file), e)]
         receipt.made = receipt.rows_out = len(found)
         step.write(Result, found)
 
     place = f"round_{number}/{'10' if number == 0 else '07'}_benchmarks"
-    sources = [source for e in wanted for source in (e.prompts, e.judge_prompt, e.task_files) if source]
-    settings = [[plain(e) for e in wanted], [source_mark(s) for s in sources], recipe.seed,
-                model_mark(session, "evaluator", "student")]  # fmt: skip
+    settings = [[plain(e) for e in wanted], marks, recipe.seed, model_mark(session, "evaluator", "student"),
+                *([files] if any(files) else [])]  # fmt: skip
     after = [student, held_out, evaluated, *([baseline] if baseline else [])]
     return session.step(place, work, version=1, settings=settings, after=after)
 
@@ -89,14 +98,16 @@ def _answers(bench: Bench, instructions: list[Instruction], kind: str) -> dict[s
         author=bench.name, round=0, receipt=account,
     )  # fmt: skip
     found = {a.instruction_id: a.text for a in rows}
-    bench.receipt.notes[kind] = {"asked": len(instructions), "failed": dict(account.dropped)}
+    bench.receipt.notes[bench.named(kind)] = {"asked": len(instructions), "failed": dict(account.dropped)}
     return found
 
 
 def _result(bench: Bench, metric: str, estimate: Estimate, sentence: str, against: str | None = None) -> Result:
+    said = f"{bench.file}: {sentence}" if bench.file and sentence else sentence
     return Result(
-        bench.name, metric, estimate.value, estimate.n, estimate.low, estimate.high, estimate.missing, against, sentence
-    )
+        bench.name, bench.named(metric), estimate.value, estimate.n, estimate.low, estimate.high, estimate.missing,
+        against, said,
+    )  # fmt: skip
 
 
 def _interval(estimate: Estimate, digits: int = 1) -> str:

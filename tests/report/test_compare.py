@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from tapir.curriculum.comparison import Difference
 from tapir.report.compare import Gap, as_json, cautions, entries, gaps, recipe_changes
 from tapir.report.compare_page import write_comparison
 from tapir.store.rundir import RunDir
+from tapir.types import Receipt, Result
 
 MakeRun = Callable[..., RunDir]
 
@@ -62,6 +65,51 @@ def test_other_held_out_instructions_are_cautioned_of(invent: MakeRun, runs: lis
     other = invent("other", rounds=1, seeds=60, held_out=30)
     assert not list(cautions(entries(runs)))
     assert any("different held-out instructions" in c for c in cautions(entries([runs[0], other])))
+
+
+def with_exact(run: RunDir, value: float, sources: dict[str, str], **settings: Any) -> RunDir:
+    """This run with an exact-answer benchmark, of which its last student got `value` percent right."""
+    recipe = yaml.safe_load(run.recipe_path.read_text(encoding="utf-8"))
+    recipe["evaluate"] = [{"kind": "exact", **settings}]
+    run.recipe_path.write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    step = run.step("round_1/07_benchmarks", "0" * 16)
+    step.write(Result, [Result("student_1", "exact_accuracy", value, 100, value - 8, value + 8)])
+    step.finish(Receipt(step.stage, notes={"sources": sources}))
+    return run
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "sources", "alike"),
+    [
+        ({"prompts": "easy.jsonl"}, {"prompts": "hard.jsonl"}, ({}, {}), False),
+        ({"prompts": "e.jsonl"}, {"prompts": "e.jsonl", "sample": 5}, ({}, {}), False),
+        ({"prompts": "e.jsonl"}, {"prompts": "e.jsonl"}, ({"e.jsonl": "1"}, {"e.jsonl": "2"}), False),
+        ({"prompts": "a/e.jsonl"}, {"prompts": "b/e.jsonl"}, ({"a/e.jsonl": "1"}, {"b/e.jsonl": "1"}), True),
+        ({"prompts": "e.jsonl"}, {"prompts": "e.jsonl"}, ({}, {"e.jsonl": "1"}), True),
+    ],
+)
+def test_benchmarks_on_other_files_or_settings_are_not_compared(
+    invent: MakeRun, mine: dict[str, Any], theirs: dict[str, Any], sources: tuple[dict[str, str], ...], alike: bool
+):
+    first, second = (invent(name, rounds=1, seeds=24) for name in ("a", "b"))
+    runs = [with_exact(first, 80, sources[0], **mine), with_exact(second, 20, sources[1], **theirs)]
+    found = entries(runs)
+    gap = next(g for g in gaps(found) if g.metric == "exact_accuracy")
+    assert gap.verdict == ("worse" if alike else "not comparable")
+    assert (gap.difference.low is not None) == alike
+    said = "exact answers right, %: a and b measured it on different files or with different settings; not comparable."
+    assert (said in list(cautions(found))) != alike
+
+
+def test_a_metric_by_its_file_is_compared_as_well(invent: MakeRun, tmp_path: Path):
+    runs = [invent(name, rounds=1, seeds=24) for name in ("a", "b")]
+    for n, run in enumerate(runs):
+        step = run.step("round_1/07_benchmarks", "0" * 16)
+        step.write(Result, [Result("student_1", "exact_accuracy (math)", 40 + 20 * n, 100, 30 + 20 * n, 50 + 20 * n)])
+        step.finish(Receipt(step.stage))
+    assert {g.metric: g.verdict for g in gaps(entries(runs))}["exact_accuracy (math)"] == "better"
+    page = write_comparison(runs, tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "exact answers right, % (math)" in page
 
 
 def test_an_unfinished_run_is_named_and_spoils_nothing(invent: MakeRun, runs: list[RunDir], tmp_path: Path):

@@ -5,7 +5,15 @@ them in `tapir.wiring`.
 """
 
 from tapir.config.ablation import Ablate, Form
-from tapir.config.judging import Count, DifficultySettings, Evaluation, JudgeSettings, Quantile, file_names
+from tapir.config.judging import (
+    ON_FILES,
+    Count,
+    DifficultySettings,
+    Evaluation,
+    JudgeSettings,
+    Quantile,
+    file_names,
+)
 from tapir.config.models import ROLES, Budget, Caps, Limits, Model, Models, Price, Role, endpoint_of
 from tapir.config.part import Part
 from tapir.config.pool import Classify, Decontaminate, Expand, Mix, Refine, Refiner, Seeds
@@ -17,6 +25,7 @@ from tapir.config.training import HOW_IT_RUNS, Curriculum, Lora, Train
 
 __all__ = [
     "HOW_IT_RUNS",
+    "ON_FILES",
     "ROLES",
     "Ablate",
     "Budget",

@@ -6,10 +6,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tapir.report import text
 from tapir.report.bins import bins_of, counted
 from tapir.report.charts import Point, figure, intervals, lines, mix_columns
-from tapir.report.compare import Entry, cautions, entries, gaps, recipe_changes
+from tapir.report.compare import Entry, cautions, entries, gaps, metrics, recipe_changes
 from tapir.report.findings import absent, score_points, summary
 from tapir.report.html import document
 from tapir.report.making import KINDS, cost_of, duration
@@ -51,28 +50,28 @@ def _results(found: Sequence[Entry]) -> Iterator[Element]:
     doubts = list(cautions(found))
     if doubts:
         yield el("div", el("h3", "What to worry about"), el("ul", (el("li", d) for d in doubts)), class_="worries")
-    metrics = [m for m in text.METRICS if any(e.result(m) for e in found)]
-    if not metrics:
+    shown = {m: told for m, told in metrics(found).items() if any(e.result(m) for e in found)}
+    if not shown:
         yield absent("no student of these runs has been evaluated")
         return
-    rows: list[list[Child]] = [[e.name, e.last or "–", *(_cell(e, m) for m in metrics)] for e in found]
-    head = ("run", "student", *(text.METRICS[m][0] for m in metrics))
+    forms = {m: form for m, (_, form) in shown.items()}
+    rows: list[list[Child]] = [[e.name, e.last or "–", *(_cell(e, m, f) for m, f in forms.items())] for e in found]
+    head = ("run", "student", *(label for label, _ in shown.values()))
     yield table(head, rows, caption="Held-out results of each run's last student")
     yield el("p", "Under a number its 95 % interval. For NLL lower is better.", class_="note")
-    yield el("div", (_panel(found, m) for m in metrics), class_="panels")
+    yield el("div", (_panel(found, m, *told) for m, told in shown.items()), class_="panels")
 
 
-def _cell(entry: Entry, metric: str) -> Child:
-    result, form = entry.result(metric), text.METRICS[metric][1]
+def _cell(entry: Entry, metric: str, form: str) -> Child:
+    result = entry.result(metric)
     if result is None:
         return "–"
     bounds = f"{form} to {form}".format(result.low, result.high) if result.low is not None else None
     return el("span", form.format(result.value), el("small", bounds) if bounds else None)
 
 
-def _panel(found: Sequence[Entry], metric: str) -> Element:
+def _panel(found: Sequence[Entry], metric: str, label: str, form: str) -> Element:
     """A point a run with its interval (Figure 1)."""
-    label, form = text.METRICS[metric]
     told = [(e, r) for e in found if (r := e.result(metric)) is not None]
     points = [Point(e.name, r.value, r.low, r.high) for e, r in told][:MOST_RUNS]
     said = "; ".join(f"{p.label} {form.format(p.value)}" for p in points)
@@ -87,14 +86,14 @@ def _differences(found: Sequence[Entry]) -> Iterator[Element]:
     if not told:
         yield absent("there is nothing that two of these runs have both measured")
         return
-    rows: list[list[Child]] = []
+    rows, labels = list[list[Child]](), metrics(found)
     for g in told:
         d = g.difference
         bounds = "–" if d.low is None or d.high is None else f"{d.low:+.3g} to {d.high:+.3g}".replace("-", "−")
         p = "–" if d.p_holm is None else f"{d.p_holm:.3f}"
         way = "in pairs" if g.paired else "apart"
         value = f"{d.value:+.3g}".replace("-", "−")
-        rows.append([g.name, text.METRICS[g.metric][0], value, bounds, f"{d.n:,}", way, p, g.verdict])
+        rows.append([g.name, labels[g.metric][0], value, bounds, f"{d.n:,}", way, p, g.verdict])
     head = ("run", "measure", "difference", "95 % CI", "rows", "compared", "p (Holm)", "so it is")
     yield table(head, rows, caption=f"Each run's last student less that of {found[0].name}")
     note = (
@@ -108,7 +107,7 @@ def _differences(found: Sequence[Entry]) -> Iterator[Element]:
 def _rounds(found: Sequence[Entry]) -> Iterator[Element]:
     """Score by round (Figure 3)."""
     panels: list[Element] = []
-    for metric, (label, form) in text.METRICS.items():
+    for metric, (label, form) in metrics(found).items():
         points = {e.name: score_points(e.facts, metric) for e in found}
         series = {name: [(float(p.label.removeprefix("student_")), p.value) for p in told]
                   for name, told in points.items() if len(told) > 1}  # fmt: skip

@@ -24,6 +24,11 @@ def test_relative_quality_is_a_ratio_of_sums_by_category_and_overall():
     assert {c: e.value for c, e in score.categories.items()} == {"coding": 50.0, "math": 100.0}
 
 
+def test_reviews_of_one_ratio_have_no_interval():
+    score = score_reviews([Review(str(n), 8, 4) for n in range(4)])
+    assert (score.overall.value, score.overall.low, score.overall.high) == (50.0, None, None)
+
+
 def test_stored_reviews_have_the_reference_first_and_fall_back_to_the_text(tmp_path):
     path = tmp_path / "reviews.jsonl"
     rows = [

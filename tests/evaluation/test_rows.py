@@ -69,6 +69,13 @@ def test_nothing_to_average_is_none_and_one_value_has_no_interval():
     assert (only.value, only.low, only.high) == (5.0, None, None)
 
 
+def test_equal_values_are_not_called_certain():
+    assert (clustered_mean({"a": [5.0], "b": [5.0]}).low, clustered_mean({"a": [5.0], "b": [5.0]}).high) == (None, None)
+    # Wilson of 2 of 2: from 1 / (1 + 1.96² / 2) on.
+    found = clustered_mean({"a": [5.0], "b": [5.0]}, bounds=(1, 5))
+    assert (found.low, found.high) == (pytest.approx(1 + 4 / (1 + 1.959964**2 / 2)), 5.0)
+
+
 def test_the_standard_error_has_n_minus_one():
     assert standard_error([1.0, 3.0]) == pytest.approx(1.0)  # variance 2 with n - 1; sqrt(2 / 2)
     assert standard_error([1.0]) is None

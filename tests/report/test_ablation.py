@@ -99,6 +99,34 @@ def test_only_seeds_and_instructions_that_both_have_are_compared():
     assert (found.value, found.n, found.p) == (3.0, 1, None)
 
 
+def test_twelve_failures_of_twelve_are_not_certain():
+    failed = {1: dict.fromkeys("abcdefghijkl", 0.0)}
+    found = measure(failed, random.Random(1), None, None, (0, 100))
+    # Wilson of 0 of 12: to 1.96² / (12 + 1.96²).
+    assert (found.low, found.high) == (0, pytest.approx(100 * 1.959964**2 / (12 + 1.959964**2)))
+    nll = measure(failed, random.Random(1), None, None)
+    assert (nll.low, nll.high) == (None, None)
+
+
+def test_equal_gaps_of_few_instructions_are_noise_or_have_no_interval():
+    gaps = {1: {"a": 100.0, "b": 100.0}}
+    assert difference(gaps, random.Random(1), (0, 100)).noise is True
+    assert difference({1: {"a": 100.0}}, random.Random(1), (0, 100)).noise is True
+    assert difference({1: {"a": 0.5}}, random.Random(1)).noise is None
+    # No gap at all: half of the way between -100 and 100, by Wilson of 1 of 2.
+    same = difference({1: dict.fromkeys("ab", 0.0)}, random.Random(1), (0, 100))
+    assert (same.low, same.high) == (pytest.approx(-81.1, abs=0.1), pytest.approx(81.1, abs=0.1))
+
+
+def test_a_value_without_an_interval_is_shown_without(root: Path):
+    for place in ("full-1/round_2", "full-2/round_2", "seed-1/round_1", "seed-2/round_1"):
+        arm, part = place.split("/")
+        step = RunDir(root / f"rows/recipe/{arm}").step(f"{part}/08_measured", "")
+        step.write(Measured, [Measured("a", NLL, 2.0), Measured("b", NLL, 2.0)])
+    assert "| 2.000 ±0.000 |" in markdown(table(root))
+    assert "full, NLL a token: 2<" in figure(table(root).lines, "rows")
+
+
 def test_no_common_instruction_is_an_error_not_a_number():
     with pytest.raises(DataError, match="every training seed"):
         measure({1: {"a": 1.0}, 2: {"b": 1.0}}, random.Random(1), None, None)

@@ -143,22 +143,26 @@ def clustered_mean(
     mean, low, high = fmean(everything), None, None
     if len(filled) > 1:
         if bounds is not None and min(everything) == max(everything):
-            low, high = _bounded(mean, len(filled), bounds)
+            low, high = interval_of_equals(mean, len(filled), bounds)
         else:
             low, high = interval_of_ratio([sum(values) for values in filled], [len(values) for values in filled])
     return Estimate(scale * mean, len(everything), _scaled(low, scale), _scaled(high, scale), missing)
 
 
 def interval_of_ratio(tops: Sequence[float], bottoms: Sequence[float]) -> tuple[float | None, float | None]:
-    """Of sum(tops) / sum(bottoms), one pair an instruction; none for a single pair."""
+    """Of sum(tops) / sum(bottoms), one pair an instruction; none for a single pair, or where all have one ratio."""
     if len(tops) < 2:
         return None, None
-    return bootstrap_ratio(tops, bottoms, random.Random(INTERVAL_SEED))
+    low, high = bootstrap_ratio(tops, bottoms, random.Random(INTERVAL_SEED))
+    return (low, high) if low < high else (None, None)
 
 
-def _bounded(mean: float, n: int, bounds: Bounds) -> tuple[float, float]:
+def interval_of_equals(value: float, n: int, bounds: Bounds | None) -> tuple[float | None, float | None]:
+    """Wilson's, of n equal values between known bounds: a bootstrap would call them certain. Without bounds none."""
+    if bounds is None:
+        return None, None
     least, most = bounds
-    low, high = wilson(n * (mean - least) / (most - least), n)
+    low, high = wilson(n * (value - least) / (most - least), n)
     return least + low * (most - least), least + high * (most - least)
 
 

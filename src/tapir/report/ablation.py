@@ -18,10 +18,12 @@ from tapir.curriculum.comparison import Difference, corrected
 from tapir.curriculum.statistics import bootstrap_over_seeds, paired_p_value, smallest_resolvable
 from tapir.errors import DataError
 from tapir.evaluation.measured import Measured, Metric
+from tapir.evaluation.rows import Bounds, interval_of_equals
 from tapir.store.rundir import RunDir
 from tapir.store.tables import read_rows
 
 METRICS: tuple[Metric, ...] = get_args(Metric)
+BOUNDS: Mapping[Metric, Bounds] = {"checks_passed": (0, 100), "win_rate": (0, 100)}
 LESS_IS_BETTER: frozenset[Metric] = frozenset({"nll_per_token"})
 
 Values: TypeAlias = dict[int, dict[str, float]]
@@ -33,8 +35,8 @@ class Measure:
     """One metric of one variant, and how it differs from the variant it is held against."""
 
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     spread: float | None
     """Standard deviation of the seeds' means; None with one seed."""
     instructions: int
@@ -131,7 +133,7 @@ def _base_line(
     """student_0 itself, which the others are held against; it is trained once, so it has no spread."""
     receipt = RunDir(root / "base" / cell).receipts()["round_0/04_student_0"]
     found: dict[Metric, Measure] = {
-        metric: measure({0: values[metric]}, random.Random(f"{seed}:{metric}"), None, None)
+        metric: measure({0: values[metric]}, random.Random(f"{seed}:{metric}"), None, None, BOUNDS.get(metric))
         for metric in METRICS
         if metric in values and metric != "win_rate"
     }
@@ -162,7 +164,7 @@ def _measures(
     metric: Metric, groups: Mapping[Key, _Group], before: Mapping[str, Mapping[Metric, dict[str, float]]], seed: int
 ) -> dict[Key, Measure]:
     """This metric of every line that has it, with differences corrected together."""
-    rng = random.Random(f"{seed}:{metric}")
+    rng, bounds = random.Random(f"{seed}:{metric}"), BOUNDS.get(metric)
     found: dict[Key, Measure] = {}
     differences: dict[str, Difference] = {}
     for key, group in groups.items():
@@ -179,8 +181,8 @@ def _measures(
         other = full.values[metric] if full is not None and against == "full" else dict.fromkeys(values, base)
         gaps = gaps_by_seed(values, other)
         if gaps:
-            differences["/".join(key)] = difference(gaps, rng)
-        found[key] = measure(values, rng, against, _resolvable(gaps))
+            differences["/".join(key)] = difference(gaps, rng, bounds)
+        found[key] = measure(values, rng, against, _resolvable(gaps), bounds)
     holm = corrected(differences)
     return {
         key: Measure(m.value, m.low, m.high, m.spread, m.instructions, holm.get("/".join(key)), m.against, m.resolvable)
@@ -188,16 +190,27 @@ def _measures(
     }
 
 
-def measure(values: Values, rng: random.Random, against: str | None, resolvable: float | None) -> Measure:
+def measure(
+    values: Values, rng: random.Random, against: str | None, resolvable: float | None, bounds: Bounds | None = None
+) -> Measure:
     """Mean over the instructions that all seeds have, its interval over both, and the spread of the seeds' means."""
     common = sorted(set.intersection(*(set(row) for row in values.values())))
     if not common:
         raise DataError("no held-out instruction was measured under every training seed; finish the ablation")
     rows = [{i: row[i] for i in common} for row in values.values()]
     means = [fmean(row.values()) for row in rows]
-    low, high = bootstrap_over_seeds(rows, rng)
+    low, high = _interval(rows, rng, bounds)
     spread = stdev(means) if len(means) > 1 else None
     return Measure(fmean(means), low, high, spread, len(common), None, against, resolvable)
+
+
+def _interval(
+    by_seed: Sequence[Mapping[str, float]], rng: random.Random, bounds: Bounds | None
+) -> tuple[float | None, float | None]:
+    values = {v for row in by_seed for v in row.values()}
+    if len(values) > 1:
+        return bootstrap_over_seeds(by_seed, rng)
+    return interval_of_equals(values.pop(), len(by_seed[0]), bounds)
 
 
 def gaps_by_seed(values: Values, other: Values) -> Values:
@@ -208,10 +221,14 @@ def gaps_by_seed(values: Values, other: Values) -> Values:
     return {seed: {i: values[seed][i] - other[seed][i] for i in common} for seed in seeds if common}
 
 
-def difference(gaps: Values, rng: random.Random) -> Difference:
-    """The mean gap with its interval over seeds and instructions; p by random signs of the instructions' mean gaps."""
+def difference(gaps: Values, rng: random.Random, bounds: Bounds | None = None) -> Difference:
+    """The mean gap with its interval over seeds and instructions; p by random signs of the instructions' mean gaps.
+
+    `bounds` are those of the values that the gaps are between.
+    """
     by_instruction = _mean_gaps(gaps)
-    low, high = bootstrap_over_seeds(list(gaps.values()), rng)
+    widest = bounds and (bounds[0] - bounds[1], bounds[1] - bounds[0])
+    low, high = _interval(list(gaps.values()), rng, widest)
     p = paired_p_value(by_instruction, rng) if len(by_instruction) > 1 else None
     return Difference(fmean(by_instruction), len(by_instruction), low, high, p)
 

@@ -53,7 +53,8 @@ def cells(line: Line, new_line: str = "\n") -> list[str]:
 
 def _value(m: Measure, digits: int) -> str:
     spread = "" if m.spread is None else f" ±{m.spread:.{digits}f}"
-    return f"{m.value:.{digits}f}{spread} ({m.low:.{digits}f} to {m.high:.{digits}f})"
+    interval = "" if m.low is None or m.high is None else f" ({m.low:.{digits}f} to {m.high:.{digits}f})"
+    return f"{m.value:.{digits}f}{spread}{interval}"
 
 
 def _difference(m: Measure, digits: int) -> list[str]:
@@ -77,6 +78,7 @@ def notes(found: Comparison) -> list[str]:
         "Below each value the paired difference on equal seeds and instructions; p by random signs of the "
         "instructions' mean differences, corrected over all comparisons of a metric (Holm). Training seeds share "
         "round 0, so its luck is in no interval.",
+        "Where all values are equal the interval is Wilson's, between 0 and 100; of a NLL there is none then.",
         "`resolves` is the smallest difference that so many instructions show with power 0.8 at 5 %; `noise` marks a "
         "difference inside it.",
         f"The win rate is by {'the judge and checks' if found.win_rate_by == 'verdicts' else 'the checks alone'}. "

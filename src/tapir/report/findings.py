@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import random
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import PurePath
 from statistics import fmean
 
 from tapir.config import Recipe, Role
-from tapir.curriculum.statistics import bootstrap_mean
+from tapir.evaluation.rows import mean_estimate
 from tapir.report import text
 from tapir.report.charts import Point, figure, intervals, stacked_bars
 from tapir.report.facts import Facts
 from tapir.report.markup import Child, Element, el, foreign, table
 from tapir.tasks import OTHERS
 
-SEED = 17
 FEW_OF_TASK = 5
 """Of fewer rows a resampled interval says nothing."""
 FEW_PROMPTS = 100
@@ -256,5 +254,5 @@ def _rate(counts: Counter[int]) -> str:
     said = f"{100 * fmean(wins):.0f} % of {len(wins)}"
     if len(wins) < FEW_OF_TASK:
         return said
-    low, high = bootstrap_mean(wins, random.Random(SEED))
-    return f"{said} ({100 * low:.0f} to {100 * high:.0f})"
+    rate = mean_estimate(wins, scale=100, bounds=(0, 1))
+    return f"{said} ({rate.low:.0f} to {rate.high:.0f})" if rate else said

@@ -143,7 +143,7 @@ def test_the_same_words_after_another_conversation_or_system_text_repeat_nothing
     chats = [chat(question, more) for question in first]
     systems = [Instruction(more, system=said) for said in (None, "Speak like a pirate.", "Answer in one French word.")]
     assert repeated_instructions([*chats, *systems]) == []
-    again = chat("Why do bees dance, when and where?", more)
+    again = chat("why do bees dance, and when", more + " Thank you!")
     assert [(d.id, d.of) for d in repeated_instructions([*chats, again])] == [(again.id, chats[3].id)]
 
 

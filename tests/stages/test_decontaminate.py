@@ -114,11 +114,13 @@ def test_every_turn_of_an_evaluation_conversation_is_kept_out_but_no_short_one_t
     rows = [{"messages": [*history[:5]]}, {"messages": [*history, {"role": "user", "content": said[6]}]}]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     short, long = (i.id for i in load_evaluation(Seeds(source=str(path)), seed=0).instructions)
+    opener, follow_up = "Hi!", "Now say it in French."
     items = evaluation_texts([str(path)], Decontaminate())
     assert [(item, text) for _, item, text in items] == [
-        (f"{short}:turn1", "Hi!"), (f"{short}:turn2", ITEM),
-        (f"{long}:turn1", "Hi!"), (f"{long}:turn2", ITEM), (long, said[6]),
+        (f"{short}:turn1", opener), (f"{short}:turn2", ITEM), (f"{short}:turn3", follow_up),
+        (f"{long}:turn1", opener), (f"{long}:turn2", ITEM), (f"{long}:turn3", follow_up), (f"{long}:turn4", said[6]),
     ]  # fmt: skip
     question, innocent = Instruction(ITEM), Instruction("Translate 'dog'. Now say it in French.")
-    index = ContaminationIndex(items[:2])
+    index = ContaminationIndex(items[:3])
+    assert not without_contamination([Instruction(follow_up)], {}, index, Receipt("seeds"))[0]
     assert without_contamination([question, innocent], {}, index, Receipt("seeds"))[0] == [innocent]

@@ -227,6 +227,18 @@ def test_a_check_is_kept_in_one_spelling_and_need_not_be_there(tmp_path: Path):
     assert receipt.dropped == {}
 
 
+def test_checks_in_a_column_of_objects_have_only_their_own_fields(tmp_path: Path):
+    checks = [
+        {"kind": "number", "value": 42},
+        {"kind": "exact", "answers": ["Paris"]},
+        {"kind": "format", "constraints": [{"id": "max_words", "n": 20}, {"id": "no_commas"}]},
+    ]
+    rows = [{"instruction": f"Question {n}", "check": check} for n, check in enumerate(checks)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "pool.parquet")
+    pool, receipt = load(tmp_path / "pool.parquet")
+    assert ([json.loads(i.check or "") for i in pool.instructions], receipt.dropped) == (checks, {})
+
+
 def test_a_dropped_text_is_kept_as_far_as_one_needs_to_know_it():
     row = Dropped("too_long", "x" * 100_000)
     assert len(row.text) == MOST_DROPPED_CHARS

@@ -175,11 +175,21 @@ def read_check(value: Any) -> str | None:
         given = json.loads(value) if isinstance(value, str) and value else value
         if given is None or given == "":
             return None
-        spelled = canonical_json(given)
+        spelled = canonical_json(_given(given))
     except (ValueError, TypeError, RecursionError) as error:
         raise DataError(f"check {str(value)[:120]!r} cannot be read as JSON ({error}); see docs/checks.md") from None
     parse_check(spelled)
     return spelled
+
+
+def _given(check: Any) -> Any:
+    """Without fields that are null: a column of objects, in Parquet, has every field of every row's check."""
+    if not isinstance(check, dict):
+        return check
+    fields = {name: value for name, value in cast("dict[str, Any]", check).items() if value is not None}
+    if isinstance(listed := fields.get("constraints"), list):
+        fields["constraints"] = [_given(one) for one in cast("list[Any]", listed)]
+    return fields
 
 
 def score_check(check: Check, answer: str, run_program: RunProgram | None = None) -> CheckResult:

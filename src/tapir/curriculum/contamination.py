@@ -25,6 +25,10 @@ NGRAM = 13
 SHORTEST = 3
 """Ours. Items of fewer words ("Yes.", "Thank you!") stand in innocent texts; they count only as the whole text."""
 
+TURN = ":turn"
+"""Ours. In the id of a turn of a conversation. "Can you help me?" and "Now say it in French." stand in innocent texts:
+a turn of fewer than `NGRAM` words counts only as the whole text."""
+
 Kind = Literal["ngram", "whole_text", "near_duplicate"]
 Item = tuple[str, str, str]
 
@@ -63,8 +67,10 @@ class ContaminationIndex:
                 continue
             number = len(self._items)
             self._items.append(item)
-            self._near.add(str(number), item[2])
-            hashes = _word_hashes(folded_words(item[2]))
+            found = folded_words(item[2])
+            if len(found) >= self._least(item):
+                self._near.add(str(number), item[2])
+            hashes = _word_hashes(found)
             if len(hashes):
                 length = min(ngram, len(hashes))
                 gathered.setdefault(length, []).append((np.unique(_gram_hashes(hashes, length)), number))
@@ -72,6 +78,10 @@ class ContaminationIndex:
 
     def __len__(self) -> int:
         return len(self._items)
+
+    def _least(self, item: Item) -> int:
+        """Words that an item must have to be found inside a text."""
+        return self._ngram if TURN in item[1] else 0
 
     def hits(self, text: str, row_id: str | None = None) -> list[Hit]:
         """Every item that `text` repeats, once each: runs of words in the items' order, then near duplicates."""
@@ -106,7 +116,7 @@ class ContaminationIndex:
         """The longest run of words that text and item share, if it is long enough."""
         set_name, item_id, item_text = self._items[number]
         wanted = folded_words(item_text)
-        if len(wanted) < SHORTEST and wanted != found:
+        if len(wanted) < max(SHORTEST, self._least(self._items[number])) and wanted != found:
             return None
         start, end = _longest_run(found, wanted)
         if end - start < min(self._ngram, len(wanted)):

@@ -26,6 +26,8 @@ from tapir.curriculum.words import normalised, words
 from tapir.errors import DataError
 from tapir.types import Instruction, content_id
 
+SPREAD_FROM = 1_000
+"""Rows of one context from which `repeated_instructions` uses the way to find them that it was given."""
 PREFIX_FROM = 200_000
 """Rows from which `near_duplicate_index` looks for shared rare words instead of scanning all bitmaps."""
 
@@ -115,27 +117,16 @@ FindRepeated = Callable[[Sequence[tuple[str, str]]], list[NearDuplicate]]
 def repeated_instructions(
     instructions: Sequence[Instruction], find: FindRepeated = near_duplicates
 ) -> list[NearDuplicate]:
-    """Instructions that nearly repeat an earlier one: its text, and its system text and earlier turns as well.
+    """Instructions that nearly repeat an earlier one of the same context: system text and earlier turns, word by word.
 
-    Each is compared by itself. In a joined text a system prompt that all rows share would make them all alike.
+    Joined, a system prompt that all rows share would make them all alike; and histories are long and seldom repeated.
     """
-    systems = _first_alike((i.system or "" for i in instructions), find)
-    histories = _first_alike(map(_earlier_turns, instructions), find)
-    by_context: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    by_context: dict[tuple[str, ...], list[tuple[str, str]]] = {}
     for i in instructions:
-        context = systems[i.system or ""], histories[_earlier_turns(i)]
+        context = tuple(normalised(said) for said in (i.system or "", *(m.content for m in i.history)))
         by_context.setdefault(context, []).append((i.id, i.text))
-    return [d for rows in by_context.values() for d in find(rows)]
-
-
-def _earlier_turns(i: Instruction) -> str:
-    return "\n".join(m.content for m in i.history)
-
-
-def _first_alike(texts: Iterable[str], find: FindRepeated) -> dict[str, str]:
-    """Each different text with the earlier one that it nearly repeats, or itself."""
-    different = dict.fromkeys(texts)
-    return {text: text for text in different} | {d.id: d.of for d in find([(text, text) for text in different])}
+    # What spreads the work over a cluster is for many rows.
+    return [d for rows in by_context.values() for d in (find if len(rows) > SPREAD_FROM else near_duplicates)(rows)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ Owns the file forms and the scoring; reading what a reply settles on is `curricu
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -81,13 +82,51 @@ def right_answer(solution: str) -> str:
     return solution.rsplit(MARK, 1)[-1].strip()
 
 
+_SOLVED = re.compile(r"\A\s*[A-Za-z]\s*=\s*")
+"""What an equation is solved for: "x = 5" is 5."""
+_WRAPPED = re.compile(r"\\(?:boxed|text|mathrm|textbf|mathbf)\s*\{([^{}]*)\}")
+_TYPESETTING = re.compile(r"\$|\\[()\[\]]|\\(?:left|right)\b|\\[,;!]")
+_DEGREES = re.compile(r"\s*\^\s*\{?\s*\\circ\s*\}?")
+_CURRENCY = re.compile(r"([€£¥₹])\s+(?=\d)")
+
+
+def _bare(text: str) -> str:
+    """The text without what only typesets it: a box, dollars and brackets around formulas, upright letters."""
+    text = _CURRENCY.sub(r"\1", _DEGREES.sub("°", _TYPESETTING.sub("", text)))
+    while (unwrapped := _WRAPPED.sub(r"\1", text)) != text:
+        text = unwrapped
+    return text
+
+
+def _marked(reply: str) -> list[str]:
+    """What the reply marks as its answer: in a box, or after the mark."""
+    boxed = [reply[m.end() : _closing(reply, m.end())] for m in re.finditer(r"\\boxed\s*\{", reply)]
+    return [*boxed, *([right_answer(reply)] if MARK in reply else [])]
+
+
+def _closing(text: str, start: int) -> int:
+    """Where the brace that is open at `start` is closed, or the text's end."""
+    depth = 1
+    for at in range(start, len(text)):
+        depth += {"{": 1, "}": -1}.get(text[at], 0)
+        if depth == 0:
+            return at
+    return len(text)
+
+
+def _joined(text: str) -> str:
+    return text.replace(" ", "")
+
+
 def judge_reply(answer: str, reply: str) -> Outcome:
     """Whether a reply settles on `answer`: as an exact number where all of it is one, else as a short text."""
-    wanted = only_number(answer)
+    bare = _bare(answer)
+    wanted = only_number(_SOLVED.sub("", bare))
     if wanted is None:
         if not reply.strip():
             return "unreadable"
-        return "right" if normalised(answer) in short_answers(reply) else "wrong"
+        said = short_answers(_bare(reply)) | {normalised(_bare(text)) for text in _marked(reply)}
+        return "right" if _joined(normalised(bare)) in map(_joined, said) else "wrong"
     found = final_number(reply)
     if found is None:
         return "unreadable"

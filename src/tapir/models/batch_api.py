@@ -8,6 +8,7 @@ expired: the next run sends such a row again. A job without rows is closed.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -127,13 +128,12 @@ class BatchApiBackend:
         form.add_field("file", b"\n".join(lines.values()), filename="batch.jsonl", content_type="application/jsonl")
         # Neither is sent again by itself: a second upload is waste, a second job would be paid for twice.
         file = await self._post("files", data=form)
-        asked = {"input_file_id": file["id"], "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+        asked = {"input_file_id": _id(file), "endpoint": "/v1/chat/completions", "completion_window": "24h"}
         try:
-            job = await self._post("batches", json=asked)
+            return _id(await self._post("batches", json=asked))
         except _Unanswered:
             self._perhaps_sent = frozenset(lines)
             raise
-        return str(job["id"])
 
     def _body(self, request: Request) -> dict[str, Any]:
         body = chat_protocol.body(self._model, request)
@@ -184,9 +184,10 @@ class BatchApiBackend:
                 url, proxy=self._proxy, allow_redirects=False, **sent
             ) as response:
                 return records.loads(await self._body_of(response))
-        except (PassingFailure, aiohttp.ClientError, TimeoutError) as error:
-            unanswered = not (isinstance(error, PassingFailure) or unreached(error))
-            failure = _Unanswered if unanswered else EndpointError
+        except (PassingFailure, aiohttp.ClientError, TimeoutError, json.JSONDecodeError) as error:
+            # A gateway's 502 or 504, and a page in place of JSON, do not tell what became of what was asked.
+            turned_down = isinstance(error, PassingFailure) and error.reason == "rate_limited"
+            failure = EndpointError if turned_down or unreached(error) else _Unanswered
             raise failure(f"{url}: no batch could be started ({told(error)}); run again later") from None
 
     async def _body_of(self, response: aiohttp.ClientResponse) -> bytes:
@@ -226,6 +227,12 @@ class BatchApiBackend:
 
 class _Unanswered(EndpointError):
     """No answer told whether the endpoint did what was asked."""
+
+
+def _id(made: Any) -> str:
+    if not isinstance(made, dict) or "id" not in made:
+        raise _Unanswered(f"the endpoint answered {chat_protocol.excerpt(made)!r} where it should name what it made")
+    return str(made["id"])  # pyright: ignore[reportUnknownArgumentType]
 
 
 def _reply(result: dict[str, Any]) -> Reply:

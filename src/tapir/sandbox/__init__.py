@@ -75,13 +75,18 @@ def is_available() -> bool:
     """Whether a program here is cut off from network, files and further processes: tried out once, not assumed."""
     if not sys.platform.startswith("linux") or shutil.which("unshare") is None:
         return False
-    return _reached() == ["ready"]
+    try:
+        return _reached() == ["ready"]
+    except OSError:
+        # No place for the try, or for a socket in it: then there is none for a program either.
+        return False
 
 
 def _reached() -> list[str]:
-    # Not where TMPDIR says: the path of a socket must be short.
+    # The path of a socket must be short.
+    place = min(("/tmp", tempfile.gettempdir()), key=lambda folder: (not os.access(folder, os.W_OK), len(folder)))
     with (
-        tempfile.TemporaryDirectory(prefix="tapir-probe-", dir="/tmp") as outside,
+        tempfile.TemporaryDirectory(prefix="tapir-probe-", dir=place) as outside,
         socket.socket(socket.AF_UNIX) as listener,
     ):
         listener.bind(f"{outside}/socket")

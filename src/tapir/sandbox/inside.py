@@ -41,7 +41,8 @@ def main(root: str, home: str) -> None:
     for path in (*SHOWN, *(os.path.join(home, name) for name in ("bin", "lib", "lib64"))):
         _show(path, root)
     program = os.path.join(SCRATCH, "program.py")
-    os.mkdir(root + SCRATCH)
+    # It is there where the interpreter lies below it.
+    os.makedirs(root + SCRATCH, exist_ok=True)
     os.chmod(root + SCRATCH, 0o1777)
     with open(root + program, "wb") as file:
         file.write(source)

@@ -18,7 +18,7 @@ from typing import Any, Literal, cast
 
 from tapir.config import Decontaminate, Seeds
 from tapir.curriculum.checks import read_check
-from tapir.curriculum.contamination import NGRAM, SHORTEST, Item
+from tapir.curriculum.contamination import NGRAM, TURN, Item
 from tapir.curriculum.dedup import FindRepeated, near_duplicates, repeated_instructions
 from tapir.curriculum.words import words
 from tapir.errors import DataError, MissingExtra
@@ -371,15 +371,7 @@ def evaluation_texts(own: Iterable[str], settings: Decontaminate) -> list[Item]:
 
 
 def _turn_items(source: str, instruction: Instruction) -> Iterator[Item]:
-    """Every user's turn, the last under the row's own id; a short one only where it opens the conversation.
-
-    "Now say it in French." alone is nobody's evaluation item, and what it follows is found by its own words.
-    """
+    """Every user's turn; the only one under the row's own id."""
     said = [*(m.content for m in instruction.history if m.role == "user"), instruction.text]
-    opened = False
     for number, text in enumerate(said, 1):
-        length = len(words(text))
-        if length >= NGRAM or not opened:
-            yield source, instruction.id if number == len(said) else f"{instruction.id}:turn{number}", text
-        # A greeting opens nothing: what comes after it is the question.
-        opened = opened or length >= SHORTEST
+        yield source, instruction.id if len(said) == 1 else f"{instruction.id}{TURN}{number}", text

@@ -17,7 +17,7 @@ from tapir.stages.train import weights_of
 from tapir.store.lookup import Keyed, Rows
 from tapir.store.rundir import RunDir, Step, file_hash
 from tapir.training.launch import idle_note
-from tapir.types import Answer, Example, Instruction, Passes
+from tapir.types import Answer, Example, Instruction, Passes, Receipt
 from tapir.wiring import Session
 
 UNIMPORTANT = {"limits", "price_per_million", "api_key_env", "headers_env", "threads", "data_parallel", "base_urls",
@@ -25,8 +25,8 @@ UNIMPORTANT = {"limits", "price_per_million", "api_key_env", "headers_env", "thr
 """Settings of a model that cannot change its replies."""
 
 
-START = "start_sha256"
-"""Among a receipt's notes: the hash of a student's own folder of weights, which it was trained from."""
+START = "start"
+"""Among a receipt's notes: the student's own folder of weights, which it was trained from, and its hash."""
 
 
 def tell_of_idle_processes(session: Session) -> None:
@@ -69,11 +69,18 @@ def start_mark(session: Session, place: str) -> list[str]:
     What comes from the catalogue or the hub stands for itself. On a machine that has not got the folder, which judges
     perhaps, the step's receipt tells what it started from.
     """
-    folder = own_folder(session.model("student").on_this_machine())
+    student = session.model("student").on_this_machine()
+    folder = own_folder(student)
     if folder is not None:
         return [session.weights_hash(folder)]
-    known = session.told_of(place).get("notes", {}).get(START)
-    return [known] if known else []
+    noted = session.told_of(place).get("notes", {}).get(START, {})
+    return [noted["sha256"]] if noted.get("folder") == student.model else []
+
+
+def note_start(session: Session, receipt: Receipt, base: list[str]) -> None:
+    """Keep what `start_mark` found."""
+    if base:
+        receipt.notes[START] = {"folder": session.model("student").on_this_machine().model, "sha256": base[0]}
 
 
 def train_mark(session: Session) -> dict[str, Any]:

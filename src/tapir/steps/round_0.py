@@ -15,7 +15,6 @@ from tapir.stages import select as selecting
 from tapir.stages import train as training
 from tapir.stages.decontaminate import Contaminated
 from tapir.steps.common import (
-    START,
     answers_of,
     contamination_mark,
     earlier,
@@ -23,6 +22,7 @@ from tapir.steps.common import (
     instructions_of,
     judge_mark,
     model_mark,
+    note_start,
     passes_in,
     plain,
     source_mark,
@@ -123,7 +123,7 @@ def train_student_0(session: Session, pool: Step, answers: Step) -> Step:
 
     def work(step: Step, receipt: Receipt) -> None:
         start = session.student_weights()
-        receipt.notes |= {START: base[0]} if base else {}
+        note_start(session, receipt, base)
         if recipe.student_0 == "as_is":
             training.link_student(step.folder, start, session.weights_hash(start))
             return

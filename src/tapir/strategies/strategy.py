@@ -15,7 +15,7 @@ from tapir import steps
 from tapir.config import Recipe, rewritten
 from tapir.pipeline import Ground
 from tapir.stages import train as training
-from tapir.steps.common import START, answers_of, instructions_of, start_mark, student_mark
+from tapir.steps.common import answers_of, instructions_of, note_start, start_mark, student_mark
 from tapir.store.rundir import Step
 from tapir.types import Answer, Difficulty, Example, Instruction, Message, Receipt
 from tapir.wiring import Session
@@ -94,7 +94,7 @@ def _base_student(session: Session) -> Step:
 
     def work(step: Step, receipt: Receipt) -> None:
         weights = session.student_weights()
-        receipt.notes |= {START: base[0]} if base else {}
+        note_start(session, receipt, base)
         training.link_student(step.folder, weights, session.weights_hash(weights))
 
     return session.step(place, work, version=1, settings=[student_mark(session), *base])

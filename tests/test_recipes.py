@@ -8,11 +8,11 @@ import pytest
 import yaml
 
 from tapir.cli import stage
-from tapir.config import Recipe, override, parse_recipe, table_of
+from tapir.config import ROLES, Recipe, override, parse_recipe, table_of
 from tapir.config.stages import refusal_of
 from tapir.errors import RecipeError
-from tapir.planning import places
-from tapir.wiring import SHIPPED, load_recipe
+from tapir.planning import describe, places
+from tapir.wiring import SHIPPED, load_recipe, open_session
 
 SMALLEST = {"models": {"teacher": {"kind": "scripted"}, "student": {"kind": "local", "model": "somewhere"}}}
 
@@ -20,6 +20,35 @@ SMALLEST = {"models": {"teacher": {"kind": "scripted"}, "student": {"kind": "loc
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_shipped_recipe_loads(name: str):
     assert load_recipe(name).name == name or name == "openai-teacher"
+
+
+def kept_by_a_run(recipe: Recipe, root: Path) -> Recipe:
+    with open_session(recipe, root) as session:
+        return load_recipe(session.run.recipe_path)
+
+
+def who_plays(recipe: Recipe) -> list[object]:
+    return [recipe.models.resolved(role) for role in ROLES]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_run_keeps_a_shipped_recipe_as_it_is(name: str, tmp_path: Path):
+    recipe = load_recipe(name, [f"ledger.path={tmp_path / 'ledger.sqlite'}"])
+    kept = kept_by_a_run(recipe, tmp_path / "run")
+    assert kept == recipe
+    assert who_plays(kept) == who_plays(recipe)
+
+
+def test_a_roles_value_that_equals_the_default_is_kept_by_the_run_and_told_by_the_dry_run(tmp_path: Path):
+    teacher = {"kind": "scripted", "max_answer_tokens": 512, "batch_api": True, "structured": "schema", "top_p": 0.9}
+    usual = {"max_answer_tokens": 1024, "batch_api": False, "structured": "auto", "top_p": 1.0}
+    models = {**SMALLEST["models"], "teacher": teacher, "judge": {"same_as": "teacher", **usual}}
+    recipe = parse_recipe({"models": models, "ledger": {"path": str(tmp_path / "ledger.sqlite")}})
+    kept = kept_by_a_run(recipe, tmp_path / "run")
+    assert kept.models.resolved("judge").model_dump(include=set(usual)) == usual
+    assert who_plays(kept) == who_plays(recipe)
+    told = parse_recipe(yaml.safe_load(describe(recipe)[0]))
+    assert who_plays(told) == who_plays(recipe)
 
 
 def test_the_paper_recipe_has_the_papers_settings():

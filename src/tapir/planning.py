@@ -51,7 +51,7 @@ def stage_name(said: str, rounds: int) -> str:
 
 def describe(recipe: Recipe) -> list[str]:
     """The resolved recipe, the rounds with α, and an upper bound of calls and tokens a stage."""
-    lines = [yaml.safe_dump(recipe.model_dump(mode="json", exclude_defaults=True), sort_keys=False).rstrip(), ""]
+    lines = [yaml.safe_dump(recipe.model_dump(mode="json", exclude_unset=True), sort_keys=False).rstrip(), ""]
     pool = pool_size(recipe)
     lines.append(f"seed pool: {pool if pool is not None else 'not on this machine yet; sizes are unknown'}")
     shares = targets_for(_taxonomy(recipe).names, recipe.mix.targets)

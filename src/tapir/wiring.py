@@ -428,7 +428,8 @@ def open_session(
             with ledger.transaction() as db:
                 put_back(db, writer)
         session = Session(recipe, run, ledger, told, until, run_id=own, store=store, writer=writer, lenders=lenders)
-        text = yaml.safe_dump(recipe.model_dump(mode="json", exclude_defaults=True), sort_keys=False)
+        # As given, not without defaults: a role's value that equals the default replaces the one it would take over.
+        text = yaml.safe_dump(recipe.model_dump(mode="json", exclude_unset=True), sort_keys=False)
         write_text(run.recipe_path, text)
         write_json(run.manifest_path, {**manifest(recipe, source), "run_id": session.run_id})
         try:

@@ -8,9 +8,10 @@ import pytest
 import yaml
 
 from tapir.cli import stage
-from tapir.config import ROLES, Recipe, override, parse_recipe, table_of
+from tapir.config import ROLES, Model, Models, Price, Recipe, Role, override, parse_recipe, table_of
 from tapir.config.stages import refusal_of
 from tapir.errors import RecipeError
+from tapir.models.connection import identity_of, urls_of
 from tapir.planning import describe, places
 from tapir.wiring import SHIPPED, load_recipe, open_session
 
@@ -148,6 +149,54 @@ def test_roles_default_to_one_another_and_single_values_replace():
     resolved = parse_recipe({"models": models}).models
     assert resolved.resolved("evaluator").kind == "scripted"
     assert (resolved.resolved("evaluator").temperature, resolved.resolved("refiner").temperature) == (0.0, None)
+
+
+A, B, OTHER = "http://localhost:1/v1", "http://localhost:2/v1", "http://other:1/v1"
+OURS = {"base_urls": [A, B], "model": "big", "identity": "our-big", "price_per_million": {"prompt": 1, "completion": 2}}
+
+
+def played(role: Role, teacher: dict[str, object], **roles: object) -> Model:
+    models = {**SMALLEST["models"], "teacher": teacher, **roles}
+    return parse_recipe({"models": models}).models.resolved(role)
+
+
+def test_a_second_judge_elsewhere_has_neither_the_first_ones_urls_nor_its_place_in_the_ledger():
+    stronger = {"same_as": "judge", "base_url": OTHER, "model": "stronger"}
+    second = played("evaluator", OURS, evaluator=stronger)
+    assert urls_of(second) == (OTHER,)
+    assert identity_of(second) == f"{OTHER} stronger"
+    assert identity_of(played("judge", OURS, evaluator=stronger)) == "our-big"
+    balanced = {"same_as": "teacher", "base_urls": [A, B]}
+    assert played("judge", {"base_url": OTHER, "model": "big"}, judge=balanced).base_url is None
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"model": "stronger"},
+        {"kind": "local"},
+        {"base_url": OTHER},
+        {"base_urls": [OTHER]},
+        {"weights": "w"},
+        {"revision": "v2"},
+        {"script": "other.yaml"},
+    ],
+)
+def test_identity_and_price_are_those_of_one_model_at_one_endpoint(own: dict[str, object]):
+    teacher = Model.model_validate(OURS)
+    models = Models(teacher=teacher, student=Model(kind="local"), judge=Model(same_as="teacher", **own))
+    assert (models.resolved("judge").identity, models.resolved("judge").price_per_million) == (None, None)
+    kept = models.model_copy(update={"judge": Model(same_as="teacher", temperature=0)}).resolved("judge")
+    assert (kept.identity, kept.price_per_million) == ("our-big", teacher.price_per_million)
+    given = Model(same_as="teacher", identity="own", price_per_million=Price(prompt=3, completion=4), **own)
+    kept = models.model_copy(update={"judge": given}).resolved("judge")
+    assert (kept.identity, kept.price_per_million) == ("own", given.price_per_million)
+
+
+def test_a_money_cap_asks_for_the_price_of_another_model():
+    models = {**SMALLEST["models"], "teacher": OURS, "evaluator": {"same_as": "judge", "model": "stronger"}}
+    with pytest.raises(RecipeError, match=r"budget\.usd needs models\.evaluator\.price_per_million"):
+        parse_recipe({"models": models, "budget": {"usd": 5}})
 
 
 def test_set_reaches_into_mappings_and_lists():

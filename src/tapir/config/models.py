@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
@@ -81,13 +82,16 @@ class Limits(Part):
 ABOUT_WEIGHTS = {"engine", "revision", "dtype", "batch", "data_parallel", "threads", "chat_template",
                  "trust_remote_code", "allow_pickle", "temperature", "top_p", "max_answer_tokens"}  # fmt: skip
 """Settings of a model that say how its weights run here, and how replies are drawn."""
+WHO_ANSWERS = {"kind", "model", "base_url", "base_urls", "weights", "revision", "script"}
+"""Settings that name the model, and where it is asked."""
 
 
 class Model(Part):
     """One role's model and how to reach it."""
 
     same_as: Role | None = None
-    """Take another role's settings; what is given beside it replaces single values."""
+    """Take another role's settings; what is given beside it replaces single values. A role that gives another model or
+    endpoint gives its own `identity` and `price_per_million` too: those of the other role are not taken over."""
     kind: Literal["openai", "local", "scripted"] = "openai"
     """An OpenAI-compatible endpoint, weights on this machine, or the public table-driven fake."""
     model: str = ""
@@ -214,4 +218,17 @@ class Models(Part):
             raise RecipeError(f"models.{role}: same_as goes in a circle ({' → '.join((*_seen, role))})")
         base = self.resolved(model.same_as, (*_seen, role))
         own = model.model_dump(exclude_unset=True, exclude={"same_as"})
-        return Model.model_validate({**base.model_dump(exclude_unset=True), **own})
+        return Model.model_validate({**base.model_dump(exclude_unset=True, exclude=_left_behind(own)), **own})
+
+
+def _left_behind(own: Mapping[str, Any]) -> set[str]:
+    """What of another role's settings does not hold for a role that gives these.
+
+    By the other's identity a second judge would get the first one's replies from the ledger.
+    """
+    left = {"identity", "price_per_million"} if own.keys() & WHO_ANSWERS else set[str]()
+    if own.get("base_url"):
+        left.add("base_urls")
+    if own.get("base_urls"):
+        left.add("base_url")
+    return left

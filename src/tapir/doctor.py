@@ -22,6 +22,7 @@ from tapir.training.folder import Allowed
 from tapir.training.launch import dry_start, idle_note
 from tapir.training.needs import check_machine
 from tapir.training.preflight import Preview
+from tapir.trust import pairs, pairs_of, refusal, unconfirmed
 from tapir.types import Example, Message, Receipt
 
 NEEDED_DISK_GB = 5
@@ -42,7 +43,7 @@ class Finding:
 
 def examine(recipe: Recipe) -> list[Finding]:
     """Every check; one that fails does not hide the next."""
-    checks = (_extras, _disk, _pool, _held_out, _benchmarks, _template, _models, _machine, _training)
+    checks = (_extras, _disk, _pool, _held_out, _benchmarks, _template, _keys, _models, _machine, _training)
     return [finding for check in checks for finding in check(recipe)]
 
 
@@ -103,6 +104,11 @@ def _template(recipe: Recipe) -> Iterator[Finding]:
         yield _tried(f"judge.template {given}", lambda: f"{len(read_template(Path(given)))} characters")
 
 
+def _keys(recipe: Recipe) -> Iterator[Finding]:
+    if new := unconfirmed(pairs(recipe)):
+        yield Finding("keys (these hosts are not asked)", False, refusal(new, "this recipe"))
+
+
 def _models(recipe: Recipe) -> Iterator[Finding]:
     seen: set[str] = set()
     for role in ROLES:
@@ -111,7 +117,10 @@ def _models(recipe: Recipe) -> Iterator[Finding]:
             continue
         seen.add(mark)
         if model.kind == "openai":
-            yield from _endpoint(role, model)
+            if recipe.ledger.replay:
+                yield Finding(f"{role}: {model.model} (not asked, since a replay sends nothing)", True)
+            else:
+                yield from _endpoint(role, model)
             if model.weights:
                 yield _tried(f"{role}: {model.weights}", lambda model=model: _local(model.on_this_machine()))
         elif model.kind == "local":
@@ -129,7 +138,8 @@ def _endpoint(role: Role, model: Model) -> Iterator[Finding]:
     # Each by itself: a run would pass over one that is wrong, and go on at the pace of the others.
     for url in model.base_urls or (model.base_url,):
         alone = model.model_copy(update={"base_url": url, "base_urls": ()})
-        yield _tried(f"{role}: {model.model} at {url}", lambda alone=alone: _ask(alone))
+        if not unconfirmed(pairs_of([alone])):
+            yield _tried(f"{role}: {model.model} at {url}", lambda alone=alone: _ask(alone))
 
 
 def _ask(model: Model) -> str:

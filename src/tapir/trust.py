@@ -43,18 +43,36 @@ def require_trust(recipe: Recipe, *, confirmed: bool) -> None:
 
 def require_trust_in(wanted: Iterable[tuple[str, str]], who: str, *, confirmed: bool) -> None:
     """The same for pairs that come from elsewhere, such as an endpoint named on the command line."""
-    path = _store()
-    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    new = [pair for pair in wanted if list(pair) not in known]
+    new = unconfirmed(wanted)
     if not new:
         return
-    lines = ", ".join(f"${name} to {host}" for host, name in new)
     if not confirmed:
         if not sys.stdin.isatty():
-            raise RecipeError(f"{who} would send {lines}; if that is right, say so once with --trust")
-        if input(f"{who.capitalize()} will send {lines}. Is that right? [y/N] ").strip().lower() not in ("y", "yes"):
+            raise RecipeError(refusal(new, who))
+        said = input(f"{who.capitalize()} will send {_told(new)}. Is that right? [y/N] ")
+        if said.strip().lower() not in ("y", "yes"):
             raise RecipeError("not confirmed; nothing was sent")
-    write_json(path, [*known, *(list(pair) for pair in new)])
+    write_json(_store(), [*_known(), *(list(pair) for pair in new)])
+
+
+def unconfirmed(wanted: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Those pairs that nobody has confirmed yet."""
+    known = _known()
+    return [pair for pair in wanted if list(pair) not in known]
+
+
+def refusal(new: Iterable[tuple[str, str]], who: str) -> str:
+    """What is said of unconfirmed pairs where nobody is asked."""
+    return f"{who} would send {_told(new)}; if that is right, say so once with --trust"
+
+
+def _told(found: Iterable[tuple[str, str]]) -> str:
+    return ", ".join(f"${name} to {host}" for host, name in found)
+
+
+def _known() -> list[list[str]]:
+    path = _store()
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
 
 
 def _store() -> Path:

@@ -12,7 +12,7 @@ import typer
 from tapir.cli.outputs import table_for
 from tapir.cli.pools import pool_recipe
 from tapir.cli.printable import print_dropped
-from tapir.cli.stage import open_stage
+from tapir.cli.stage import Trust, open_stage
 from tapir.errors import RecipeError
 from tapir.models.classifier import Classifier, open_classifier
 from tapir.stages.classify import check_labels, classify_with
@@ -38,13 +38,14 @@ def classify(
     confidence: Annotated[float, typer.Option(min=0, max=1, help="Below it the recipe's teacher is asked.")] = 0.8,
     recipe: Annotated[str | None, typer.Option(help="Recipe whose teacher is asked.")] = None,
     sets: Annotated[list[str], typer.Option("--set", help="Override a value: part.key=value.")] = [],  # noqa: B006
+    trust: Trust = False,
     as_json: AsJson = False,
 ) -> None:
     """Name task types: by a classifier where it is sure, by the teacher where it is not or where there is none."""
     table_for(out, file)
     like = pool_recipe(file, None, recipe, sets).seeds
     if recipe is not None:
-        with open_stage(recipe, sets, "classify") as (session, receipt):
+        with open_stage(recipe, sets, "classify", trust=trust) as (session, receipt):
             pool = read_pool(file, receipt, like)
             opened = open_classifier(classifier) if classifier else None
             found = list(_labelled(session, pool.instructions, opened, confidence, receipt))

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from tapir.cli.printable import print_dropped
-from tapir.cli.stage import open_stage
+from tapir.cli.stage import Trust, open_stage
 from tapir.config import Recipe as RecipeSettings
 from tapir.errors import RecipeError
 from tapir.stages.distil_classifier import read_labelled
@@ -35,17 +35,18 @@ def train(
     ] = None,
     measure: Annotated[bool, typer.Option(help="Measure it on held-out instructions afterwards.")] = True,
     sets: Sets = [],  # noqa: B006
+    trust: Trust = False,
     as_json: AsJson = False,
 ) -> None:
     """Annotate instructions, fine-tune a small model on them, and measure it."""
     sets = [*sets, *([f"refiner.model={model}"] if model else [])]
     account = Receipt("refiner")
-    with open_stage(recipe, sets, "refiner") as (session, receipt):
+    with open_stage(recipe, sets, "refiner", trust=trust) as (session, receipt):
         rows = read_labelled(file, session.taxonomy, receipt=account, like=session.recipe.seeds)
         found = steps.train_refiner(session, rows, out, receipt)
     found["dropped"] = dict(sorted(account.dropped.items()))
     if measure and found["held_out"]:
-        found["measured"] = _measured(out, recipe, sets)
+        found["measured"] = _measured(out, recipe, sets, trust=trust)
     if as_json:
         print(json.dumps(found, ensure_ascii=False))
         return
@@ -63,24 +64,25 @@ def evaluate(
     recipe: Recipe,
     file: Annotated[str | None, typer.Option(help="Instructions with `task`; by default those held out.")] = None,
     sets: Sets = [],  # noqa: B006
+    trust: Trust = False,
     as_json: AsJson = False,
 ) -> None:
     """The trained refiner against the in-context one, by the recipe's judge."""
-    found = _measured(refiner, recipe, sets, file)
+    found = _measured(refiner, recipe, sets, file, trust=trust)
     if as_json:
         print(json.dumps(found, ensure_ascii=False))
         return
     _print_measured(found)
 
 
-def _measured(folder: Path, recipe: str, sets: list[str], file: str | None = None) -> dict[str, Any]:
+def _measured(folder: Path, recipe: str, sets: list[str], file: str | None = None, *, trust: bool) -> dict[str, Any]:
     sets = [*sets, *_as_refiner(folder, load_recipe(recipe, sets))]
     if trained_refiner(load_recipe(recipe, sets).models.resolved("refiner")) is None:
         raise RecipeError(f"{folder}: not a trained refiner; `tapir refiner train` makes one")
     if not read_mark(folder)["held_out"] and file is None:
         raise RecipeError(f"{folder}: nothing was held out when it was trained; give --file")
     account = Receipt("refiner")
-    with open_stage(recipe, sets, "refiner") as (session, _):
+    with open_stage(recipe, sets, "refiner", trust=trust) as (session, _):
         held_out = list(read_rows(folder / steps.HELD_OUT, Instruction)) if file is None else read_labelled(
             file, session.taxonomy, receipt=account, like=session.recipe.seeds
         )  # fmt: skip

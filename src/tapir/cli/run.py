@@ -23,6 +23,7 @@ from tapir.wiring import SHIPPED, load_recipe, open_ledger
 Source = Annotated[str, typer.Argument(help=f"A recipe file, or a shipped one: {', '.join(SHIPPED)}.")]
 Assignments = Annotated[list[str], typer.Option("--set", help="Override a value: part.key=value.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+Trust = Annotated[bool, typer.Option(help="Confirm that the recipe's hosts may get the keys it names.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -49,9 +50,17 @@ def init(
     print(f"{file} written; look at it, then `tapir doctor {file}` and `tapir run {file} --dry-run`")
 
 
-def doctor(recipe: Source, sets: Assignments = [], as_json: AsJson = False) -> None:  # noqa: B006
+def doctor(
+    recipe: Source,
+    sets: Assignments = [],  # noqa: B006
+    trust: Trust = False,
+    as_json: AsJson = False,
+) -> None:
     """Check that everything the recipe needs is there; each problem comes with its remedy."""
-    findings = checking.examine(load_recipe(recipe, sets))
+    loaded = load_recipe(recipe, sets)
+    if trust:
+        require_trust(loaded, confirmed=True)
+    findings = checking.examine(loaded)
     if as_json:
         rows = [{"what": f.what, "ok": f.ok, "remedy": f.remedy} for f in findings]
         shown = [f.preview.marked() if f.preview else None for f in findings]
@@ -72,7 +81,7 @@ def run(
     limit: Annotated[int | None, typer.Option(min=1, help="A separate trial run on this many seeds.")] = None,
     until: Annotated[str | None, typer.Option(help="Stop after this stage, so that you can look first.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan; nothing is sent or loaded.")] = False,
-    trust: Annotated[bool, typer.Option(help="Confirm that the recipe's hosts may get the keys it names.")] = False,
+    trust: Trust = False,
 ) -> None:
     """Distil, or go on where an earlier `tapir run` stopped."""
     loaded = load_recipe(recipe, [*sets, *([f"seeds.sample={limit}"] if limit else [])])

@@ -32,21 +32,28 @@ from tapir.steps.common import passes_in
 from tapir.steps.labelling import labelled
 from tapir.store.rundir import as_plain
 from tapir.store.tables import read_rows, write_rows
+from tapir.trust import require_trust
 from tapir.types import Answer, Difficulty, Example, Instruction, Receipt, Refinement, Rejection, Seed, Verdict
 from tapir.wiring import Session, load_recipe, open_tools
 
 app = typer.Typer(help="Single stages on files.", no_args_is_help=True)
 Recipe = Annotated[str, typer.Option("--recipe", help="Recipe whose models and settings are used.")]
 Sets = Annotated[list[str], typer.Option("--set", help="Override a value: part.key=value.")]
+Trust = Annotated[bool, typer.Option(help="Confirm that the recipe's hosts may get the keys it names.")]
 Out = Annotated[Path, typer.Option("-o", "--out", help="Where to write, .jsonl or .parquet.")]
 Row = TypeVar("Row")
 
 
 @contextmanager
-def open_stage(recipe: str, sets: list[str], stage: str) -> Generator[tuple[Session, Receipt]]:
-    """The recipe's models and ledger for one stage; its receipt is checked and printed at the end."""
-    receipt = Receipt(stage)
-    with tempfile.TemporaryDirectory() as folder, open_tools(load_recipe(recipe, sets), Path(folder)) as session:
+def open_stage(recipe: str, sets: list[str], stage: str, *, trust: bool | None) -> Generator[tuple[Session, Receipt]]:
+    """The recipe's models and ledger for one stage; its receipt is checked and printed at the end.
+
+    `trust` confirms the recipe's hosts; it is None for a stage that asks no model, so that there is nothing to confirm.
+    """
+    loaded, receipt = load_recipe(recipe, sets), Receipt(stage)
+    if trust is not None:
+        require_trust(loaded, confirmed=trust)
+    with tempfile.TemporaryDirectory() as folder, open_tools(loaded, Path(folder)) as session:
         session.progress = TerminalProgress()
         yield session, receipt
     receipt.check()
@@ -69,10 +76,16 @@ def _by_id(path: Path) -> dict[str, Answer]:
 
 
 @app.command()
-def annotate(instructions: Path, out: Out, recipe: Recipe, sets: Sets = []) -> None:  # noqa: B006
+def annotate(
+    instructions: Path,
+    out: Out,
+    recipe: Recipe,
+    sets: Sets = [],  # noqa: B006
+    trust: Trust = False,
+) -> None:
     """The teacher's direct answers."""
     table_for(out, instructions)
-    with open_stage(recipe, sets, "annotate") as (session, receipt):
+    with open_stage(recipe, sets, "annotate", trust=trust) as (session, receipt):
         rows = annotating.answer_as_teacher(
             _instructions(instructions, session, receipt),
             session.caller("teacher"),
@@ -84,10 +97,16 @@ def annotate(instructions: Path, out: Out, recipe: Recipe, sets: Sets = []) -> N
 
 
 @app.command()
-def classify(instructions: Path, out: Out, recipe: Recipe, sets: Sets = []) -> None:  # noqa: B006
+def classify(
+    instructions: Path,
+    out: Out,
+    recipe: Recipe,
+    sets: Sets = [],  # noqa: B006
+    trust: Trust = False,
+) -> None:
     """Task types, by whom the recipe says."""
     table_for(out, instructions)
-    with open_stage(recipe, sets, "classify") as (session, receipt):
+    with open_stage(recipe, sets, "classify", trust=trust) as (session, receipt):
         pool = read_pool(str(instructions), receipt, like=session.recipe.seeds)
         write_rows(out, Seed, pool.seeds(labelled(session, pool.instructions, receipt)))
 
@@ -99,10 +118,11 @@ def answer(
     recipe: Recipe,
     student: Annotated[Path | None, typer.Option(help="Folder of a student; by default the recipe's.")] = None,
     sets: Sets = [],  # noqa: B006
+    trust: Trust = False,
 ) -> None:
     """A student's answers."""
     table_for(out, instructions)
-    with open_stage(recipe, sets, "answer") as (session, receipt):
+    with open_stage(recipe, sets, "answer", trust=trust) as (session, receipt):
         folder = student or session.student_weights()
         rows = annotating.answer_as_student(
             _instructions(instructions, session, receipt),
@@ -123,10 +143,11 @@ def judge(
     out: Out,
     recipe: Recipe,
     sets: Sets = [],  # noqa: B006
+    trust: Trust = False,
 ) -> None:
     """Verdicts on pairs of answers, in both orders."""
     table_for(out, instructions, student_answers, teacher_answers)
-    with open_stage(recipe, sets, "judge") as (session, receipt):
+    with open_stage(recipe, sets, "judge", trust=trust) as (session, receipt):
         student, teacher = _by_id(student_answers), _by_id(teacher_answers)
         pairs = [
             judging.Pair(i, student[i.id].author, student[i.id].text, teacher[i.id].text)
@@ -156,12 +177,13 @@ def expand(
     recipe: Recipe,
     count: Annotated[int, typer.Option(min=1, help="How many new instructions.")] = 10,
     sets: Sets = [],  # noqa: B006
+    trust: Trust = False,
 ) -> None:
     """New instructions from hard ones."""
     table_for(out, instructions, difficulties)
     refused = out.with_name(f"{out.stem}.rejected{out.suffix}")
     table_for(refused, instructions, difficulties)
-    with open_stage(recipe, sets, "expand") as (session, receipt):
+    with open_stage(recipe, sets, "expand", trust=trust) as (session, receipt):
         value = {d.instruction_id: d.value for d in _rows(difficulties, Difficulty)}
         hard = [i for i in _instructions(instructions, session, receipt) if i.id in value]
         plan = plan_round(
@@ -180,10 +202,16 @@ def expand(
 
 
 @app.command()
-def refine(instructions: Path, out: Out, recipe: Recipe, sets: Sets = []) -> None:  # noqa: B006
+def refine(
+    instructions: Path,
+    out: Out,
+    recipe: Recipe,
+    sets: Sets = [],  # noqa: B006
+    trust: Trust = False,
+) -> None:
     """Refined forms of instructions."""
     table_for(out, instructions)
-    with open_stage(recipe, sets, "refine") as (session, receipt):
+    with open_stage(recipe, sets, "refine", trust=trust) as (session, receipt):
         write_rows(out, Refinement, rounds.refined(session, _instructions(instructions, session, receipt), receipt))
 
 
@@ -201,7 +229,7 @@ def mix(
     """A round's training set by α and Pr(T)."""
     if not plan_only:
         table_for(out, instructions, difficulties, answers)
-    with open_stage(recipe, sets, "mix") as (session, receipt):
+    with open_stage(recipe, sets, "mix", trust=None) as (session, receipt):
         value = {d.instruction_id: d.value for d in _rows(difficulties, Difficulty)}
         known = _by_id(answers)
         rows = [i for i in _instructions(instructions, session, receipt) if i.id in known]
@@ -222,7 +250,7 @@ def mix(
 def train(examples: Path, student: Path, out: Out, recipe: Recipe, sets: Sets = []) -> None:  # noqa: B006
     """Fine-tune a student on examples."""
     apart((out,), (examples, student))
-    with open_stage(recipe, sets, "train") as (session, receipt):
+    with open_stage(recipe, sets, "train", trust=None) as (session, receipt):
         training.train(
             student,
             _rows(examples, Example),
@@ -245,10 +273,11 @@ def enhance(
     out: Out,
     recipe: Recipe,
     sets: Sets = [],  # noqa: B006
+    trust: Trust = False,
 ) -> None:
     """The teacher's answers to refined texts."""
     table_for(out, instructions, refinements, answers)
-    with open_stage(recipe, sets, "enhance") as (session, receipt):
+    with open_stage(recipe, sets, "enhance", trust=trust) as (session, receipt):
         refined = {r.instruction_id: r for r in _rows(refinements, Refinement)}
         rows = [i for i in _instructions(instructions, session, receipt) if i.id in refined]
         found = rounds.enhanced(session, rows, refined, _by_id(answers), 1, [], receipt)

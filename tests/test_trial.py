@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 from fake_endpoint import ask
-from whole_run import prepare
+from whole_run import prepare, recipe
 
 from tapir.models.calls import Reply
 from tapir.models.ledger import Entry, Ledger
@@ -61,6 +62,16 @@ def test_a_student_that_is_taken_as_it_is_does_not_grow_with_the_pool(trial, tmp
     (trial[0].root / "round_0/04_student_0.receipt.json").write_text(json.dumps(receipt), encoding="utf-8")
     found = stages(trial, tmp_path, f"student_0={student_0}")
     assert found["round_0/04_student_0"].seconds.value == pytest.approx(seconds)
+
+
+def test_rounds_that_an_earlier_recipe_left_in_the_folder_are_not_reckoned(trial, tmp_path: Path):
+    receipt = {"fingerprint": "", "stage": "student_2", "seconds": 6.0}
+    (trial[0].root / "round_2").mkdir()
+    (trial[0].root / "round_2/05_student_2.receipt.json").write_text(json.dumps(receipt), encoding="utf-8")
+    assert "round_2/05_student_2" in stages(trial, tmp_path)
+    plain = recipe(tmp_path, curriculum={"rounds": 1})
+    trial[0].recipe_path.write_text(yaml.safe_dump(plain), encoding="utf-8")
+    assert set(stages(trial, tmp_path)) == set(PLACES)
 
 
 def test_the_interval_holds_the_draws_to_come_and_the_doubt_about_their_mean(trial, tmp_path: Path):

@@ -59,9 +59,11 @@ def forecast(trial: RunDir, ledger: Ledger, recipe: Recipe, *, seeds: int, tried
         for line in trial.calls_path.read_text(encoding="utf-8").splitlines():
             place, key = line.split(" ", 1)
             keys[place].append(key)
+    rounds = trial.rounds()
     return [
         _stage(place, receipt["seconds"], _replies(ledger, keys[place]), _factor(place, recipe, seeds, tried))
         for place, receipt in trial.receipts().items()
+        if int(place.split("/")[0].removeprefix("round_")) in rounds
     ]
 
 

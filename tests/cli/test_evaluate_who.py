@@ -46,6 +46,13 @@ def test_a_run_stands_for_its_last_student_and_a_link_for_the_weights_it_names(r
         read_who(f"{run}:student_3")
 
 
+def test_a_student_of_an_earlier_recipe_with_more_rounds_is_none_of_the_runs(run: Path):
+    (run / "recipe.yaml").write_text(yaml.safe_dump({**RECIPE, "curriculum": {"rounds": 1}}), encoding="utf-8")
+    assert read_who(str(run)).name == "student_1"
+    with pytest.raises(DataError, match="there is no student_2"):
+        read_who(f"{run}:student_2")
+
+
 def test_catalogue_names_and_hub_ids_are_local_weights():
     who = read_who("someone/small-model")
     assert (who.name, who.model.kind, who.model.model) == ("small-model", "local", "someone/small-model")

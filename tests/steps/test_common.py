@@ -8,11 +8,15 @@ from typing import Any
 
 import pytest
 import yaml
-from whole_run import prepare
+from whole_run import prepare, recipe
 
-from tapir.errors import TapirError
+from tapir.errors import DataError, TapirError
 from tapir.pipeline import run
-from tapir.steps.common import judge_mark
+from tapir.report.facts import Facts
+from tapir.report.text import results
+from tapir.steps.common import judge_mark, student_number, student_place
+from tapir.store.rundir import RunDir
+from tapir.types import Receipt, Result
 from tapir.wiring import load_recipe, open_session
 
 
@@ -100,3 +104,25 @@ def test_a_student_0_is_found_without_the_folder_that_it_was_trained_from(tmp_pa
     with pytest.raises(TapirError, match="not a folder of weights"):
         fingerprint("here", "train.learning_rate=0.1")
     assert fingerprint("here") == first
+
+
+def test_students_and_results_of_an_earlier_recipe_with_more_rounds_are_not_the_runs(tmp_path: Path):
+    made = RunDir(tmp_path / "run")
+    for number in range(3):
+        student = made.step(student_place(number), "x")
+        student.folder.mkdir(parents=True)
+        student.finish(Receipt(student.stage))
+        evaluation = made.step(f"round_{number}/{'06' if number else '09'}_evaluation", "x")
+        evaluation.write(Result, [Result(f"student_{number}", "win_rate", 50.0, 4, 15.0, 85.0)])
+
+    def seen() -> tuple[int, list[str], list[int], int]:
+        facts = Facts(made)
+        return student_number(made, None), [r.student for r in results(made)], facts.rounds, len(facts.students)
+
+    plain = recipe(tmp_path)
+    for rounds, expected in ((2, (2, ["student_0", "student_1", "student_2"], [1, 2], 3)),
+                             (1, (1, ["student_0", "student_1"], [1], 2))):  # fmt: skip
+        made.recipe_path.write_text(yaml.safe_dump(plain | {"curriculum": {"rounds": rounds}}), encoding="utf-8")
+        assert seen() == expected
+    with pytest.raises(DataError, match=r"student_2 is not there \(finished: student_0, student_1\)"):
+        student_number(made, 2)

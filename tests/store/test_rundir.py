@@ -160,6 +160,17 @@ def test_a_broken_receipt_is_refused_with_the_remedy_and_the_step_left_as_it_is(
     assert step.table().exists()
 
 
+def test_a_run_has_as_many_rounds_as_its_recipe(tmp_path: Path):
+    run = RunDir(tmp_path)
+    for number in (0, 1, 2, 10):
+        (tmp_path / f"round_{number}").mkdir()
+    assert run.rounds() == [0, 1, 2, 10]  # No recipe.yaml, no bound.
+    models = "models: {teacher: {kind: scripted}, student: {kind: local, model: base}}\n"
+    for said, rounds in ((1, [0, 1]), (3, [0, 1, 2]), (10, [0, 1, 2, 10]), ("unreadable", [0, 1, 2, 10])):
+        run.recipe_path.write_text(f"{models}curriculum: {{rounds: {said}}}", encoding="utf-8")
+        assert run.rounds() == rounds
+
+
 def test_a_broken_manifest_is_refused_with_the_remedy(tmp_path: Path):
     run = RunDir(tmp_path)
     run.manifest_path.write_text("{", encoding="utf-8")

@@ -89,7 +89,7 @@ class Facts:
     def rounds(self) -> list[int]:
         """Rounds of which a training set or an evaluation is there."""
         found = {int(p.split("/")[0][6:]) for p in self.receipts}
-        return sorted(found - {0})
+        return [number for number in self.run.rounds() if number in found - {0}]
 
     @functools.cached_property
     def results(self) -> list[Result]:
@@ -220,7 +220,7 @@ class Facts:
     @functools.cached_property
     def training_logs(self) -> dict[str, list[StepLog]]:
         """Steps by student, also of a training under way."""
-        paths = sorted(self.run.root.glob("round_*/*_student_*.log.jsonl"), key=lambda p: int(p.parent.name[6:]))
+        paths = [p for r in self.run.rounds() for p in self.run.root.glob(f"round_{r}/*_student_*.log.jsonl")]
         logs = {p.name.split("_", 1)[1].removesuffix(".log.jsonl"): read_log(p) for p in paths}
         return {name: log for name, log in logs.items() if log}
 

@@ -95,8 +95,8 @@ def run_trust(run: RunDir) -> RunTrust:
     canaries: dict[str, CanaryReport] = {}
     rescored: list[Rescored] = []
     base = answer_lengths(run.root / "round_0/09_evaluation.answers.parquet")
-    for folder in sorted(run.root.glob("round_*"), key=lambda p: int(p.name.removeprefix("round_"))):
-        place = f"{folder.name}/{'09' if folder.name == 'round_0' else '06'}_evaluation"
+    for number in run.rounds():
+        place = f"round_{number}/{'06' if number else '09'}_evaluation"
         rescored += _table(run, f"{place}.rescored.parquet", Rescored)
         verdicts = _verdicts(run, f"{place}.verdicts.parquet")
         own = answer_lengths(run.root / f"{place}.answers.parquet")

@@ -44,8 +44,8 @@ def _shown(metric: str) -> tuple[str, str]:
 def results(run: RunDir) -> list[Result]:
     """All results of the run, in the order of rounds."""
     found: list[Result] = []
-    paths = [p for table in ("evaluation", "benchmarks") for p in run.root.glob(f"round_*/*_{table}.parquet")]
-    for path in sorted(paths, key=lambda p: (int(p.parent.name[6:]), p.name.endswith("benchmarks.parquet"))):
+    tables = [f"round_{number}/*_{table}.parquet" for number in run.rounds() for table in ("evaluation", "benchmarks")]
+    for path in (path for table in tables for path in run.root.glob(table)):
         rows = list(read_rows(path, Result))
         # Benchmarks write their own intervals; what lacks one in an evaluation follows from the run's rows.
         whole = path.name.endswith("_benchmarks.parquet")
@@ -84,7 +84,8 @@ def judge_lines(run: RunDir) -> list[str]:
     """How far the judge can be trusted, from this run's own verdicts."""
     pairs: list[Difficulty] = []
     methods: Counter[str] = Counter()
-    for path in [*run.root.glob("round_0/*_verdicts.parquet"), *run.root.glob("round_*/*_evaluation.verdicts.parquet")]:
+    tables = ["round_0/*_verdicts.parquet", *(f"round_{r}/*_evaluation.verdicts.parquet" for r in run.rounds())]
+    for path in (path for table in tables for path in run.root.glob(table)):
         rows = list(read_rows(path, Verdict, without=("raw",)))
         methods.update(v.method for v in rows)
         pairs += difficulties(v for v in rows if v.method not in ("verified", "identical"))

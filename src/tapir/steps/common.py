@@ -163,16 +163,12 @@ def student_place(number: int) -> str:
 
 def student_number(run: RunDir, number: int | None) -> int:
     """The round of a finished student of the run, by default of the last."""
-    found = [n for n in (0, *_rounds(run)) if run.step(student_place(n), "").receipt() is not None]
+    found = [n for n in run.rounds() if run.step(student_place(n), "").receipt() is not None]
     wanted = max(found, default=0) if number is None else number
     if wanted not in found:
         there = ", ".join(f"student_{n}" for n in found) or "none yet"
         raise DataError(f"{run.root}: student_{wanted} is not there (finished: {there}); `tapir run` makes it")
     return wanted
-
-
-def _rounds(run: RunDir) -> list[int]:
-    return sorted(int(path.name.removeprefix("round_")) for path in run.root.glob("round_[1-9]*"))
 
 
 def the_student(run: RunDir, number: int | None) -> tuple[int, Path]:
@@ -183,7 +179,7 @@ def the_student(run: RunDir, number: int | None) -> tuple[int, Path]:
 
 def trained_examples(run: RunDir, number: int | None) -> list[Example]:
     """What a round was trained on; without a number all rounds' examples, each once, as the last of them had it."""
-    rounds = _rounds(run) if number is None else [number]
+    rounds = run.rounds() if number is None else [number]
     steps = [run.step(f"round_{r}/04_mix", "") for r in rounds]
     done = [step for step in steps if step.receipt() is not None]
     if not done:

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal, cast
 
-from tapir.errors import DataError, RunBusy
+from tapir.config import parse_recipe, read_yaml
+from tapir.errors import DataError, RecipeError, RunBusy
 from tapir.store.tables import Row, appending, read_rows, sync, write_rows
 from tapir.types import Receipt, canonical_json
 
@@ -314,6 +315,18 @@ class RunDir:
             if receipt is not None:
                 found[f"{path.parent.name}/{path.name.removesuffix('.receipt.json')}"] = receipt
         return found
+
+    def rounds(self) -> list[int]:
+        """The rounds that are there, round 0 among them, up to as many as the run's recipe has.
+
+        One that had more has left its later ones here: they are no part of this run, and done if it gets them back.
+        """
+        there = sorted(int(path.name.removeprefix("round_")) for path in self.root.glob("round_[0-9]*"))
+        try:
+            last = parse_recipe(read_yaml(self.recipe_path)).curriculum.rounds
+        except RecipeError:
+            return there
+        return [number for number in there if number <= last]
 
     def writer(self) -> int | None:
         """The process that is writing this run, or None."""

@@ -67,15 +67,20 @@ def _endpoint(text: str, key_env: str | None) -> Who:
 
 
 def _last_round(run: RunDir) -> int:
-    rounds = [int(p.name.rsplit("_", 1)[1]) for p in run.root.glob("round_*/*_student_*") if p.is_dir()]
+    rounds = [number for number in run.rounds() if _folder(run, number)]
     if not rounds:
         raise DataError(f"{run.root}: no student is trained yet; `tapir run` goes on with it")
     return max(rounds)
 
 
+def _folder(run: RunDir, number: int) -> Path | None:
+    """Where this round's student lies; None where there is none."""
+    return next((p for p in run.root.glob(f"round_{number}/*_student_{number}") if p.is_dir()), None)
+
+
 def _student(run: RunDir, number: int) -> Who:
     """A round's student, asked as its own run asks it, whatever recipe the judge comes from: with its template."""
-    folder = next((p for p in run.root.glob(f"round_{number}/*_student_{number}") if p.is_dir()), None)
+    folder = _folder(run, number) if number in run.rounds() else None
     if folder is None:
         raise DataError(f"{run.root}: there is no student_{number}; `tapir status {run.root}` shows what is done")
     recipe = load_recipe(run.recipe_path)

@@ -10,7 +10,7 @@ import pytest
 
 from tapir.config import Recipe, parse_recipe
 from tapir.errors import RecipeError
-from tapir.planning import cost_lines, describe
+from tapir.planning import cost_lines, describe, stage_name
 
 PRICE = {"prompt": 0, "completion": 1000}
 """A dollar for a thousand tokens of a reply."""
@@ -80,6 +80,18 @@ def test_what_the_total_lacks_is_said(parts: dict[str, Any]):
     assert any(line.startswith("total, at least") and line.endswith("at least 8.56") for line in said)
     assert "no price is known for models.evaluator; give price_per_million" in said
     assert "not in it: exact, whose prompts are not on this machine" in said
+
+
+def test_a_run_is_not_to_stop_at_a_stage_that_its_recipe_lacks(parts: dict[str, Any]):
+    plain = parse_recipe(parts)
+    assert [stage_name(said, plain) for said in ("judge", "mix", "student_1")] == ["verdicts", "mix", "student_1"]
+    for said in ("benchmark", "benchmarks", "student_2", "nonsense"):
+        with pytest.raises(RecipeError, match=f"--until {said}: this recipe has no such stage; choose among ") as told:
+            stage_name(said, plain)
+        assert str(told.value).endswith(", evaluation, expanded, refined, enhanced_answers, mix, student_1")
+        assert "benchmark" not in str(told.value).split(" among ")[1]
+    asks = parse_recipe({**parts, "evaluate": [{"kind": "choice"}]})
+    assert stage_name("benchmark", asks) == "benchmarks"
 
 
 def test_an_endpoint_without_an_address_is_refused_as_the_run_does(parts: dict[str, Any]):

@@ -22,6 +22,7 @@ from tapir.pipeline import distil
 from tapir.prompts.judge import judge_messages
 from tapir.prompts.tasks import classify_messages, expand_messages, refine_messages
 from tapir.stages.seeds import load_pool
+from tapir.steps.benchmarks import asks_for_benchmarks
 from tapir.steps.labelling import MAX_LABEL_TOKENS
 from tapir.steps.rounds import MAX_REFINED_TOKENS
 from tapir.store.rundir import RunDir, Step, fingerprint
@@ -33,19 +34,26 @@ CHARS_PER_TOKEN = 3
 
 
 def places(rounds: int) -> list[str]:
-    """Every step of a run, in order."""
+    """Every step that a run of so many rounds can have, in order."""
     found = [f"round_0/{n:02}_{stage}" for n, stage in enumerate(ROUND_0, 1)]
     for r in range(1, rounds + 1):
         found += [f"round_{r}/{n:02}_{stage.format(r=r)}" for n, stage in enumerate(ROUND, 1)]
     return found
 
 
-def stage_name(said: str, rounds: int) -> str:
+def places_of(recipe: Recipe) -> list[str]:
+    """Those that a run of this recipe has."""
+    found = places(recipe.curriculum.rounds)
+    return found if asks_for_benchmarks(recipe) else [p for p in found if not p.endswith("_benchmarks")]
+
+
+def stage_name(said: str, recipe: Recipe) -> str:
     """The step's stage that `--until` means; stages may be named as verbs or as their table."""
-    known = {place.split("_", 2)[2]: None for place in places(rounds)}
+    known = list(dict.fromkeys(place.split("_", 2)[2] for place in places_of(recipe)))
     name = VERBS.get(said, said)
     if name not in known:
-        raise RecipeError(f"--until {said}: no such stage; choose among {', '.join([*VERBS, *known])}")
+        verbs = [verb for verb, table in VERBS.items() if table in known]
+        raise RecipeError(f"--until {said}: this recipe has no such stage; choose among {', '.join([*verbs, *known])}")
     return name
 
 
@@ -175,7 +183,7 @@ def _passed(where: str, caps: Caps, asked: Sequence[_Asked]) -> Iterator[str]:
 
 def _asked(recipe: Recipe, sizes: _Sizes) -> Iterator[_Asked]:
     """The calls of every step, in the order of the run."""
-    known = places(recipe.curriculum.rounds)
+    known = places_of(recipe)
     before: Sequence[_Bound] = [replace(b, calls=0) for b in _bounds(recipe, sizes, 0)]
     for number in range(recipe.curriculum.rounds + 1):
         now = _bounds(recipe, sizes, number)

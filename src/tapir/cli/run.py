@@ -94,7 +94,7 @@ def run(
         root = root.with_name(f"{root.name}-trial-{limit}")
     require_trust(loaded, confirmed=trust)
     progress = TerminalProgress()
-    wanted = planning.stage_name(until, loaded.curriculum.rounds) if until else None
+    wanted = planning.stage_name(until, loaded) if until else None
     done = pipeline.run(loaded, root, until=wanted, progress=progress, source=recipe)
     if wanted and planning.unfinished(done):
         progress.say(f"stopped after {wanted}, as asked; the same command without --until goes on")

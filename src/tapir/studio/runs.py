@@ -9,7 +9,6 @@ from pathlib import Path
 from tapir import planning
 from tapir.errors import TapirError
 from tapir.report.facts import Facts
-from tapir.steps.benchmarks import asks_for_benchmarks
 from tapir.store.progress import StageProgress, read_progress
 from tapir.store.rundir import RunDir
 from tapir.studio.guard import Access
@@ -55,9 +54,7 @@ class View:
     def places(self) -> list[str]:
         """Every step that the run has or is to have."""
         recipe, receipts = self.facts.recipe, self.run.receipts()
-        planned = planning.places(recipe.curriculum.rounds) if recipe else []
-        if recipe and not asks_for_benchmarks(recipe):
-            planned = [p for p in planned if not p.endswith("_benchmarks")]
+        planned = planning.places_of(recipe) if recipe else []
         return [*planned, *(p for p in receipts if p not in planned)]
 
     @property

@@ -49,6 +49,23 @@ def test_a_judges_template_that_cannot_be_read_is_a_problem(tmp_path: Path):
     assert "No such file" in missing.remedy
 
 
+def test_what_later_steps_read_is_looked_at(tmp_path: Path):
+    (tmp_path / "prompt.txt").write_text("Which is better?", encoding="utf-8")
+    asked = {"prompts": str(tmp_path / "held_out.jsonl"), "judge_prompt": str(tmp_path / "prompt.txt")}
+    evaluate = [{"kind": "alpaca", **asked}, {"kind": "graded", **asked}]
+    found = examine(load_recipe(prepare(tmp_path, mix={"targets": {"Maths": 0.3}}, evaluate=evaluate)))
+    problems = {f.what: f.remedy for f in found if not f.ok and ("prompt" in f.what or f.what == "task types")}
+    alpaca, graded = (f"judge_prompt {tmp_path / 'prompt.txt'} of {kind}" for kind in ("alpaca", "graded"))
+    assert list(problems) == ["task types", alpaca, graded]
+    assert "'Maths' is not a task type of the taxonomy" in problems["task types"]
+    assert "has no {instruction}" in problems[alpaca]
+    assert "a prompt template has a `### system` part" in problems[graded]
+    fine = examine(load_recipe(prepare(tmp_path)))
+    assert [f.what for f in fine if f.what.startswith("task types")] == ["task types: 32"]
+    gone = examine(load_recipe(prepare(tmp_path, taxonomy=str(tmp_path / "gone.yaml"))))
+    assert ["gone.yaml: not a task taxonomy" in f.remedy for f in gone if not f.ok] == [True]
+
+
 def test_weights_that_are_not_here_yet_are_no_problem(tmp_path: Path):
     plain = yaml.safe_load(prepare(tmp_path).read_text())["models"]
     models = plain | {"student": plain["student"] | {"model": "gemma-3-270m"}}

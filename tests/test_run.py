@@ -113,6 +113,21 @@ def test_a_judges_template_that_is_none_is_refused_before_the_teacher_is_asked(t
     assert not list((tmp_path / "run").glob("round_*/*.receipt.json"))
 
 
+@pytest.mark.parametrize(
+    ("parts", "told"),
+    [
+        ({"mix": {"targets": {"Maths": 0.3}}}, "'Maths' is not a task type of the taxonomy"),
+        ({"evaluate": [{"kind": "graded", "judge_prompt": "gone.txt"}]}, r"gone\.txt: the prompt template cannot be"),
+        ({"evaluate": [{"kind": "alpaca", "prompts": "a", "judge_prompt": "gone.txt"}]}, r"gone\.txt: the judge's pro"),
+    ],
+)
+def test_what_later_steps_read_is_refused_before_the_teacher_is_asked(parts: dict[str, Any], told: str, tmp_path: Path):
+    recipe = load_recipe(prepare(tmp_path, **parts), [f"ledger.path={tmp_path / 'calls.sqlite'}"])
+    with pytest.raises(TapirError, match=told):
+        pipeline.run(recipe, tmp_path / "run")
+    assert not list((tmp_path / "run").glob("round_*/*.receipt.json"))
+
+
 def test_import_tapir_loads_neither_torch_nor_pandas():
     heavy = "('torch', 'pandas', 'transformers')"
     code = f"import sys, tapir; tapir.read_verdict; tapir.load_recipe; print([m for m in {heavy} if m in sys.modules])"

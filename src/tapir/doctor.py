@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tapir.config import ROLES, Model, Recipe, Role, Seeds, endpoint_of
+from tapir.config import ROLES, Evaluation, Model, Recipe, Role, Seeds, endpoint_of
+from tapir.curriculum.mixture import targets_for
 from tapir.errors import TapirError
 from tapir.evaluation.benchmarks import benchmark_names, load_benchmark
 from tapir.models.calls import Request, Sampling
@@ -18,6 +19,8 @@ from tapir.models.engine import Caller
 from tapir.models.ledger import Ledger
 from tapir.prompts.judge import read_template
 from tapir.stages.seeds import load_evaluation, load_pool
+from tapir.steps.benchmarks import read_judge_prompt
+from tapir.tasks import load_taxonomy
 from tapir.training.folder import Allowed
 from tapir.training.launch import dry_start, idle_note
 from tapir.training.needs import check_machine
@@ -43,7 +46,7 @@ class Finding:
 
 def examine(recipe: Recipe) -> list[Finding]:
     """Every check; one that fails does not hide the next."""
-    checks = (_extras, _disk, _pool, _held_out, _benchmarks, _template, _keys, _models, _machine, _training)
+    checks = (_extras, _disk, _pool, _tasks, _held_out, _benchmarks, _templates, _keys, _models, _machine, _training)
     return [finding for check in checks for finding in check(recipe)]
 
 
@@ -82,6 +85,17 @@ def _pool(recipe: Recipe) -> Iterator[Finding]:
     yield _tried("seed pool", load)
 
 
+def _tasks(recipe: Recipe) -> Iterator[Finding]:
+    """The taxonomy, and the shares of its types that the rounds aim at."""
+
+    def look() -> str:
+        names = load_taxonomy(Path(recipe.taxonomy) if recipe.taxonomy else None).names
+        targets_for(names, recipe.mix.targets)
+        return str(len(names))
+
+    yield _tried("task types", look)
+
+
 def _held_out(recipe: Recipe) -> Iterator[Finding]:
     for evaluation in (e for e in recipe.evaluate if e.kind != "choice"):
         source = Seeds(source=evaluation.prompts, sample=evaluation.sample, near_duplicates=False)
@@ -99,9 +113,17 @@ def _benchmarks(recipe: Recipe) -> Iterator[Finding]:
         yield _tried(f"benchmark {name}", lambda name=name: f"{len(load_benchmark(name, settings.folder))} texts")
 
 
-def _template(recipe: Recipe) -> Iterator[Finding]:
+def _templates(recipe: Recipe) -> Iterator[Finding]:
+    """Prompt files of the user's own."""
     if (given := recipe.judge.template) is not None:
         yield _tried(f"judge.template {given}", lambda: f"{len(read_template(Path(given)))} characters")
+    for asked in (e for e in recipe.evaluate if e.judge_prompt):
+
+        def look(asked: Evaluation = asked) -> str:
+            read_judge_prompt(asked)
+            return ""
+
+        yield _tried(f"judge_prompt {asked.judge_prompt} of {asked.kind}", look)
 
 
 def _keys(recipe: Recipe) -> Iterator[Finding]:

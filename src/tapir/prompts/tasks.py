@@ -22,7 +22,10 @@ from tapir.types import Instruction, Message, canonical_json
 def read_template(name: str, path: Path | None = None) -> tuple[str, str]:
     """System and user text of a template file (`### system`, `### user`)."""
     source = path or resources.files("tapir.prompts") / f"{name}.txt"
-    text = source.read_text(encoding="utf-8")
+    try:
+        text = source.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{source}: the prompt template cannot be read ({error})") from None
     match = re.fullmatch(r"### system\n(.*?)\n### user\n(.*)", text.strip(), re.DOTALL)
     if match is None:
         raise DataError(f"{source}: a prompt template has a `### system` part and then a `### user` part")

@@ -15,7 +15,7 @@ from tapir.evaluation import alpaca, answers, harness, instruction_following, mt
 from tapir.evaluation.prompt_sets import read_prompts
 from tapir.evaluation.rows import Estimate
 from tapir.models.calls import Sampling
-from tapir.prompts.tasks import shown
+from tapir.prompts.tasks import read_template, shown
 from tapir.stages import annotate as annotating
 from tapir.stages import train as training
 from tapir.steps.common import answers_of, instructions_of, model_mark, plain, source_mark
@@ -61,6 +61,14 @@ class Bench:
 def asks_for_benchmarks(recipe: Recipe) -> bool:
     """Whether a run of this recipe has this step at all."""
     return any(e.kind in _BENCHMARKS for e in recipe.evaluate)
+
+
+def read_judge_prompt(asked: Evaluation) -> None:
+    """A judge's prompt file of the user's own, found out to be one before anything is paid."""
+    if asked.judge_prompt is not None and asked.kind == "alpaca":
+        alpaca.read_prompt(Path(asked.judge_prompt))
+    if asked.judge_prompt is not None and asked.kind == "graded":
+        read_template("grade", Path(asked.judge_prompt))
 
 
 def benchmark(

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from tapir.config import Seeds
+from tapir.curriculum.mixture import targets_for
 from tapir.stages import annotate as annotating
 from tapir.stages import decontaminate as decontaminating
 from tapir.stages import judge as judging
@@ -14,6 +15,7 @@ from tapir.stages import seeds as seeding
 from tapir.stages import select as selecting
 from tapir.stages import train as training
 from tapir.stages.decontaminate import Contaminated
+from tapir.steps.benchmarks import read_judge_prompt
 from tapir.steps.common import (
     answers_of,
     contamination_mark,
@@ -50,8 +52,7 @@ def gather_seeds(session: Session) -> Step:
         if session.until is None:
             # Everything lies ahead, the teacher's bill too. Whoever stops in between may go on on another machine.
             training.check_needs(recipe.train, session.model("student"), session.student_weights)
-        # Reads a template of the user's own, which would otherwise be found wanting at the first verdict.
-        session.judge_plan("judge")
+        _look_ahead(session)
         with step.appending(Dropped, DROPPED) as dropped:
             pool = seeding.load_pool(recipe.seeds, seed=recipe.seed, receipt=receipt, dropped=dropped)
             kept = pool.instructions
@@ -70,6 +71,14 @@ def gather_seeds(session: Session) -> Step:
 
     settings = [recipe.seed, plain(recipe.seeds), source_mark(recipe.seeds.source), contamination_mark(session)]
     return session.step("round_0/01_seeds", work, version=4, settings=settings)
+
+
+def _look_ahead(session: Session) -> None:
+    """Read what the user wrote for later steps, which would otherwise be found wanting when all before is paid for."""
+    session.judge_plan("judge")
+    targets_for(session.taxonomy.names, session.recipe.mix.targets)
+    for asked in session.recipe.evaluate:
+        read_judge_prompt(asked)
 
 
 def classify_seeds(session: Session, seeds: Step) -> Step:

@@ -10,7 +10,7 @@ import pytest
 
 from tapir.config import Recipe, parse_recipe
 from tapir.errors import RecipeError
-from tapir.planning import cost_lines, describe, stage_name
+from tapir.planning import cost_lines, describe, pool_size, stage_name
 
 PRICE = {"prompt": 0, "completion": 1000}
 """A dollar for a thousand tokens of a reply."""
@@ -70,6 +70,45 @@ def test_later_rounds_count_for_what_they_add(parts: dict[str, Any]):
     above = [line[-1] for line in costs(parts, **rounds, budget={"per_stage": {"evaluate": {"calls": 59}}})
              if line[0] == "above"]  # fmt: skip
     assert above == ["round_2/06_evaluation"]
+
+
+def bound(parts: dict[str, Any], what: str, **changes: Any) -> list[str]:
+    """Calls of the lines that begin so."""
+    return [line[-4] for line in costs(parts, **changes) if " ".join(line).startswith(what)]
+
+
+def test_held_out_instructions_of_several_evaluations_add_up(parts: dict[str, Any], tmp_path: Path):
+    files = {"a": (0, 3), "b": (1, 6)}  # 3 and 5 prompts, 2 of them in both.
+    for name, (first, end) in files.items():
+        rows = (json.dumps({"instruction": f"Why is the sea {n}?"}) + "\n" for n in range(first, end))
+        (tmp_path / name).with_suffix(".jsonl").write_text("".join(rows), encoding="utf-8")
+    evaluate = [{"kind": kind, "prompts": str(tmp_path / f"{name}.jsonl")} for kind, name in
+                (("verified", "a"), ("held_out_fit", "b"))]  # fmt: skip
+    assert bound(parts, "held-out answers", evaluate=evaluate) == ["6"]
+    assert bound(parts, "student's held-out", evaluate=evaluate) == ["12"]  # Two students.
+
+
+@pytest.mark.parametrize(
+    ("rescore", "answered", "judged"),
+    # Two rounds of 3 seeds, or 6 with as many hard ones, are answered and judged, and 3 held-out ones of 3 students.
+    [("measure", 6, 15), ("move", 12, 21)],
+)
+def test_moving_rows_asks_about_hard_seeds_beside_the_sample(
+    parts: dict[str, Any], rescore: str, answered: int, judged: int
+):
+    evaluate = [{"kind": "verified", "prompts": parts["seeds"]["source"]}]
+    changes = {"difficulty": {"rescore": rescore, "rescore_sample": 3}, "curriculum": {"rounds": 2}}
+    assert bound(parts, "student's, re-scoring", evaluate=evaluate, **changes) == [str(answered)]
+    # Each pair in both orders.
+    assert bound(parts, "re-scoring", evaluate=evaluate, **changes) == [str(2 * judged)]
+
+
+def test_a_sample_of_conversations_is_no_number_of_instructions(parts: dict[str, Any]):
+    seeds = {"source": "hub:somebody/pool", "revision": "main", "sample": 5}
+    assert pool_size(parse_recipe({**parts, "seeds": seeds})) == 5
+    each = parse_recipe({**parts, "seeds": seeds | {"turns": "each"}})
+    assert pool_size(each) is None
+    assert "save the data set as a file" in cost_lines(each, None)[0]
 
 
 def test_what_the_total_lacks_is_said(parts: dict[str, Any]):

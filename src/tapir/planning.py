@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from tapir.config import ROLES, Caps, Model, Recipe, Role, Seeds, table_of
+from tapir.config import ROLES, Caps, Model, Recipe, Role, table_of
 from tapir.config.stages import ROUND, ROUND_0, VERBS
 from tapir.curriculum.canary import CANARIES
 from tapir.curriculum.mixture import targets_for
@@ -24,6 +24,7 @@ from tapir.prompts.tasks import classify_messages, expand_messages, refine_messa
 from tapir.stages.seeds import load_pool
 from tapir.steps.benchmarks import asks_for_benchmarks
 from tapir.steps.labelling import MAX_LABEL_TOKENS
+from tapir.steps.round_0 import held_out_instructions
 from tapir.steps.rounds import MAX_REFINED_TOKENS
 from tapir.store.rundir import RunDir, Step, fingerprint
 from tapir.tasks import OTHERS, Taxonomy, load_taxonomy
@@ -79,8 +80,19 @@ def _taxonomy(recipe: Recipe) -> Taxonomy:
 
 
 def pool_size(recipe: Recipe) -> int | None:
-    """How many seeds the recipe has; None for a hub data set of unknown size."""
-    return recipe.seeds.sample if recipe.seeds.source.startswith("hub:") else len(_pool(recipe))
+    """How many seeds the recipe has; None for a hub data set of unknown size (`size_remedy` makes it known)."""
+    seeds = recipe.seeds
+    if not seeds.source.startswith("hub:"):
+        return len(_pool(recipe))
+    # A sample is one of rows, each of which is several instructions then.
+    return None if seeds.turns == "each" else seeds.sample
+
+
+def size_remedy(recipe: Recipe) -> str:
+    """What makes the size of a hub data set known."""
+    if recipe.seeds.turns == "each":
+        return "save the data set as a file: with seeds.turns each its rows give several instructions"
+    return "set seeds.sample"
 
 
 def _pool(recipe: Recipe) -> list[Instruction]:
@@ -131,7 +143,7 @@ def cost_lines(recipe: Recipe, pool: int | None) -> list[str]:
     asked = list(_asked(recipe, sizes))
     _refuse_unreachable(recipe, {a.bound.role for a in asked})
     if pool is None:
-        return ["calls and cost cannot be bounded before the pool's size is known; set seeds.sample"]
+        return [f"calls and cost cannot be bounded before the pool's size is known; {size_remedy(recipe)}"]
     lines = [f"{'at most':<26}{'calls':>9}{'prompt tokens':>15}{'reply tokens':>14}{'USD':>18}"]
     purposes: dict[str, Role] = {a.bound.what: a.bound.role for a in asked}
     for what, role in purposes.items():
@@ -219,6 +231,9 @@ def _bounds(recipe: Recipe, sizes: _Sizes, rounds: int) -> list[_Bound]:
     comparisons = rounds * ("student_0" in rivals) + students * ("teacher" in rivals)
     canaries = judge.canary if rounds and "student_0" in rivals else 0
     sampled = 0 if recipe.difficulty.rescore == "off" else recipe.difficulty.rescore_sample
+    # To move rows, as many hard seeds again. student_0's difficulty is known but for the held-out instructions.
+    seeds_again = rounds * min(pool, sampled * (2 if recipe.difficulty.rescore == "move" else 1))
+    judged_again = seeds_again + students * min(sizes.held_out, sampled)
     labelled = 0 if recipe.classify.by == "keep" else pool * (1 + recipe.classify.retries)
     answered = 0 if recipe.seeds.annotate == "keep" else 2 * pool
     more = pool * (recipe.difficulty.answers - 1) if recipe.difficulty.kind == "verifier" else 0
@@ -248,10 +263,10 @@ def _bounds(recipe: Recipe, sizes: _Sizes, rounds: int) -> list[_Bound]:
         answers("enhanced answers", "enhanced_answers", "teacher", 2 * refined, prompts=2),
         verdicts("direct or enhanced", "enhanced_answers", "judge", chosen * votes),
         answers("student's held-out", "evaluation", "student", students * sizes.held_out),
-        answers("student's, re-scoring", "evaluation", "student", rounds * sampled),
+        answers("student's, re-scoring", "evaluation", "student", seeds_again),
         verdicts("evaluate", "evaluation", "evaluator", compared * comparisons),
         verdicts("null canaries", "evaluation", "evaluator", canaries * CANARIES * votes),
-        verdicts("re-scoring", "evaluation", "judge", 2 * students * sampled * votes),
+        verdicts("re-scoring", "evaluation", "judge", judged_again * votes),
         answers("student's, benchmarks", "benchmarks", "student", students * sizes.benchmarks["answers"]),
         verdicts("benchmarks, preferred", "benchmarks", "evaluator", students * sizes.benchmarks["alpaca"], 1),
         verdicts("benchmarks, graded", "benchmarks", "evaluator", students * sizes.benchmarks["graded"], GRADE_TOKENS),
@@ -321,14 +336,8 @@ def _prompt_sizes(recipe: Recipe) -> dict[str, float]:
 
 
 def held_out_size(recipe: Recipe) -> int:
-    """Instructions of the largest of the recipe's evaluations."""
-    sizes = []
-    for evaluation in (e for e in recipe.evaluate if e.on_held_out):
-        source = Seeds(source=evaluation.prompts, sample=evaluation.sample, near_duplicates=False)
-        sizes.append(
-            len(load_pool(source, seed=recipe.seed, receipt=Receipt("held_out"), split="held_out").instructions)
-        )
-    return max(sizes, default=0)
+    """Instructions of all the recipe's evaluations on held-out ones, each once."""
+    return len(held_out_instructions(recipe))
 
 
 class _LookOnly(Session):

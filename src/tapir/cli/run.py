@@ -113,7 +113,8 @@ def _print_forecast(whole: Recipe, tried: Recipe, done: RunDir) -> None:
     """What the whole recipe would come to, from its trial."""
     seeds, trial_seeds = planning.pool_size(whole), planning.pool_size(tried)
     if seeds is None or trial_seeds is None:
-        print("what the whole pool would cost can't be reckoned before its size is known; set seeds.sample")
+        remedy = planning.size_remedy(whole)
+        print(f"what the whole pool would cost can't be reckoned before its size is known; {remedy}")
         return
     with open_ledger(tried, replay=True) as ledger:
         stages = trial.forecast(done, ledger, whole, seeds=seeds, tried=trial_seeds)

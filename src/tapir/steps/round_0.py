@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from tapir.config import Seeds
+from tapir.config import Recipe, Seeds
 from tapir.curriculum.mixture import targets_for
 from tapir.stages import annotate as annotating
 from tapir.stages import decontaminate as decontaminating
@@ -255,18 +255,24 @@ def _unjudged(session: Session, pool: Step, receipt: Receipt) -> list[Difficulty
     return scoring.by_ifd(rows, given, alone, student="student_0", receipt=receipt)
 
 
+def held_out_instructions(recipe: Recipe) -> list[Instruction]:
+    """Those of all evaluations on held-out instructions, each once."""
+    kept: dict[str, Instruction] = {}
+    for evaluation in (e for e in recipe.evaluate if e.on_held_out):
+        source = Seeds(source=evaluation.prompts, sample=evaluation.sample, near_duplicates=False)
+        for i in seeding.load_evaluation(source, seed=recipe.seed).instructions:
+            kept.setdefault(i.id, i)
+    return list(kept.values())
+
+
 def gather_held_out(session: Session) -> Step:
     """Held-out instructions of the recipe's own evaluations, with the teacher's direct answers."""
     recipe = session.recipe
     marked = corrections(session, HELD_OUT)
 
     def work(step: Step, receipt: Receipt) -> None:
-        kept: dict[str, Instruction] = {}
-        for evaluation in (e for e in recipe.evaluate if e.on_held_out):
-            source = Seeds(source=evaluation.prompts, sample=evaluation.sample, near_duplicates=False)
-            for i in seeding.load_evaluation(source, seed=recipe.seed).instructions:
-                kept.setdefault(i.id, i)
-        rows = [i for i in kept.values() if i.id not in marked.dropped]
+        kept = held_out_instructions(recipe)
+        rows = [i for i in kept if i.id not in marked.dropped]
         marked.account(len(kept) - len(rows), receipt)
         answers = annotating.answer_as_teacher(
             rows,

@@ -431,6 +431,7 @@ def open_session(
         # As given, not without defaults: a role's value that equals the default replaces the one it would take over.
         text = yaml.safe_dump(recipe.model_dump(mode="json", exclude_unset=True), sort_keys=False)
         write_text(run.recipe_path, text)
+        write_text(run.called_from_path, str(Path.cwd()))
         write_json(run.manifest_path, {**manifest(recipe, source), "run_id": session.run_id})
         try:
             yield session

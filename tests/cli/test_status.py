@@ -13,6 +13,8 @@ from rich.console import Console
 
 from tapir.cli import status as command
 from tapir.cli.status import Look, clock, follow, status
+from tapir.config import parse_recipe
+from tapir.pipeline import run as distil
 from tapir.store.progress import ProgressFile
 from tapir.store.rundir import RunDir, write_json
 from tapir.types import Receipt
@@ -114,6 +116,30 @@ def test_for_scripts_a_change_is_a_line_of_json(run: RunDir, capsys: pytest.Capt
     assert [(t["place"], t["state"]) for t in told] == [
         (STEPS[0], "done"), (STEPS[1], "missing"), (STEPS[1], "done"),
     ]  # fmt: skip
+
+
+def test_a_run_may_be_asked_about_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
+    for folder in (home, elsewhere):
+        folder.mkdir()
+    monkeypatch.chdir(home)
+    Path("pool.jsonl").write_text('{"instruction": "What is sand?"}\n', encoding="utf-8")
+    models = {"teacher": {"kind": "scripted"}, "student": {"kind": "local", "model": "base"}}
+    distil(parse_recipe({"models": models, "seeds": {"source": "pool.jsonl"}}), "made", until="seeds")
+
+    def first(root: str) -> str:
+        return Look(RunDir(Path(root))).steps()[0]["state"]
+
+    assert first("made") == "done"
+    monkeypatch.chdir(elsewhere)
+    assert first("../home/made") == "done"
+    assert Path.cwd() == elsewhere
+    # Gone with all that it held, or another machine: the files are looked for from here, as far as they go.
+    home.rename(tmp_path / "moved")
+    assert first("../moved/made") == "stale"
+    monkeypatch.chdir(tmp_path / "moved")
+    assert first("made") == "done"
+    assert str(tmp_path) not in Path("made/manifest.json").read_text(encoding="utf-8")
 
 
 def test_times_fit_a_narrow_column():

@@ -275,6 +275,20 @@ class RunDir:
     def calls_path(self) -> Path:
         return self.root / "calls.txt"
 
+    @property
+    def called_from_path(self) -> Path:
+        """A file of its own: the manifest is shown in reports, and where a run lies is nobody else's business."""
+        return self.root / ".called_from"
+
+    def called_from(self) -> Path:
+        """Where the recipe's relative paths start: the directory that `tapir run` was called in, else this one."""
+        try:
+            there = self.called_from_path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            return Path.cwd()
+        # On another machine there may be none, and another user's may be closed to this one.
+        return Path(there) if os.access(f"{there}/.", os.X_OK) else Path.cwd()
+
     def manifest(self) -> dict[str, Any]:
         """What the run was made with."""
         return _read_object(

@@ -74,6 +74,37 @@ def test_rounds_that_an_earlier_recipe_left_in_the_folder_are_not_reckoned(trial
     assert set(stages(trial, tmp_path)) == set(PLACES)
 
 
+ROUNDS = {
+    "round_1/01_expanded": {"rows_out": 3},
+    # 3 grown rows and 9 seeds; of the next round's all are grown.
+    "round_1/02_refined": {"rows_in": 12},
+    "round_1/03_enhanced_answers": {"rows_in": 12},
+    "round_1/04_mix": {"rows_out": 5},
+    "round_1/05_student_1": {},
+    "round_2/01_expanded": {"rows_out": 12},
+    "round_2/02_refined": {"rows_in": 12},
+}
+
+
+@pytest.mark.parametrize(
+    ("sets", "factors"),
+    [
+        # 12 / 3 for what is grown, 1/4 * 4 + 3/4 * 10 for what is refined, 20 / 5 for what is trained; 12 / 12.
+        (["expand.per_round=12", "mix.size=20"], [4, 8.5, 8.5, 4, 4, 1, 1]),
+        # Nothing is more than the pool is.
+        (["expand.per_round=1000", "mix.size=2000"], [10] * 7),
+        (["expand.per_round=0", "mix.size=null"], [0, 7.5, 7.5, 10, 10, 0, 0]),
+    ],
+)
+def test_growth_and_training_multiply_up_to_what_the_recipe_allows(trial, tmp_path: Path, sets, factors):
+    for place, rows in ROUNDS.items():
+        path = trial[0].root / f"{place}.receipt.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps({"fingerprint": "", "stage": place, "seconds": 1.0, **rows}), encoding="utf-8")
+    found = stages(trial, tmp_path, *sets)
+    assert [found[place].seconds.value for place in ROUNDS] == pytest.approx(factors)
+
+
 def test_the_interval_holds_the_draws_to_come_and_the_doubt_about_their_mean(trial, tmp_path: Path):
     tokens = stages(trial, tmp_path)["round_0/03_teacher_answers"].completion_tokens
     # The variance of 10, 20, 30, 40 is 500/3; 40 draws, known from 4: half-width 1.96 * sqrt(500/3 * 40 * 11).

@@ -1,15 +1,17 @@
 """What a whole run would come to, reckoned from a trial on some of its seeds (`run --limit N`), with intervals.
 
 Calls are priced as they were in the trial, cached ones included: the whole run pays for its own. Stages that do not
-grow with the pool (held-out answers, evaluation, benchmarks) stay as they are.
+grow with the pool (held-out answers, evaluation, benchmarks) stay as they are; `expand.per_round` and `mix.size` bound
+what the rounds grow and train on.
 """
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tapir.config import Recipe
 from tapir.models.calls import Reply
@@ -19,7 +21,10 @@ from tapir.store.rundir import RunDir
 Z_95 = 1.96
 FIXED = frozenset({"held_out", "evaluation", "benchmarks"})
 """Stages whose work does not depend on how many seeds there are."""
+GROWING = frozenset({"expanded", "refined", "enhanced_answers"})
+"""Stages that work on what a round has grown; in round 1 the last two on the seeds too."""
 LOOKUP = 500
+Receipts = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +64,10 @@ def forecast(trial: RunDir, ledger: Ledger, recipe: Recipe, *, seeds: int, tried
         for line in trial.calls_path.read_text(encoding="utf-8").splitlines():
             place, key = line.split(" ", 1)
             keys[place].append(key)
-    rounds = trial.rounds()
+    rounds, receipts = trial.rounds(), trial.receipts()
     return [
-        _stage(place, receipt["seconds"], _replies(ledger, keys[place]), _factor(place, recipe, seeds, tried))
-        for place, receipt in trial.receipts().items()
+        _stage(place, receipt["seconds"], _replies(ledger, keys[place]), _factor(place, receipts, recipe, seeds, tried))
+        for place, receipt in receipts.items()
         if int(place.split("/")[0].removeprefix("round_")) in rounds
     ]
 
@@ -74,19 +79,36 @@ def _replies(ledger: Ledger, keys: Sequence[str]) -> list[Reply]:
     return found
 
 
-def _factor(place: str, recipe: Recipe, seeds: int, tried: int) -> float:
-    """How many times the trial's work the whole run has in this step."""
-    stage = place.split("_", 2)[2]
+def _factor(place: str, receipts: Receipts, recipe: Recipe, seeds: int, tried: int) -> float:
+    """How many times the trial's work the whole run has in this step, at most."""
+    part, stage = place.split("/")[0], place.split("_", 2)[2]
     # A student taken as it is needs no training.
     if stage in FIXED or (stage == "student_0" and recipe.student_0 == "as_is"):
         return 1.0
     if stage == "verdicts" and recipe.judge.max_pairs is not None:
         most = recipe.judge.max_pairs
         return min(seeds, most) / min(tried, most)
-    if recipe.mix.size is not None and place.startswith("round_") and not place.startswith("round_0"):
-        # A round of fixed size trains on as many rows, and grows as many, whatever the pool.
-        return 1.0 if stage == "mix" or stage.startswith("student_") else seeds / tried
+    if part != "round_0" and stage in GROWING:
+        return _growth(place, receipts, recipe, seeds / tried)
+    if part != "round_0" and recipe.mix.size is not None and (stage == "mix" or stage.startswith("student_")):
+        # A trial may have too few rows to draw as many.
+        return min(seeds / tried, recipe.mix.size / max(1, _rows(receipts, f"{part}/04_mix", "rows_out")))
     return seeds / tried
+
+
+def _growth(place: str, receipts: Receipts, recipe: Recipe, pool: float) -> float:
+    """Grown rows multiply like the pool up to `expand.per_round`; seeds among a round's new rows do so without end."""
+    expanded = f"{place.split('/')[0]}/01_expanded"
+    grown = _rows(receipts, expanded, "rows_out")
+    more = min(pool, recipe.expand.per_round / max(1, grown))
+    if place == expanded:
+        return more
+    share = min(1.0, grown / max(1, _rows(receipts, place, "rows_in")))
+    return share * more + (1 - share) * pool
+
+
+def _rows(receipts: Receipts, place: str, which: str) -> int:
+    return int(receipts.get(place, {}).get(which, 0))
 
 
 def _stage(place: str, seconds: float, replies: Sequence[Reply], factor: float) -> StageForecast:

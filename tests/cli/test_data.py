@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from tapir.cli import app
 from tapir.errors import DataError, RecipeError
+from tapir.stages.rescore import Rescored
 from tapir.store.rundir import RunDir, write_text
 from tapir.store.tables import read_plain
 from tapir.types import Answer, Difficulty, Instruction, Receipt
@@ -217,3 +218,22 @@ def test_a_plan_of_a_run_reads_its_tables(tmp_path: Path):
     # Three of ten are hard; one is there, two may be grown.
     assert (plan["alpha"], plan["rows"]) == (0.3, 10)
     assert (math["hard"], math["grow"], math["draw hard"], math["draw easy"]) == (1, 2, 3, 7)
+
+
+def test_a_plan_of_a_run_takes_mastered_seeds_for_easy_as_its_rounds_do(tmp_path: Path):
+    run = RunDir(tmp_path / "run")
+    models = "{teacher: {kind: scripted}, student: {kind: local, model: x}}"
+    rows = [Instruction(f"Question {n}", task="Math") for n in range(12)]
+    run.step("round_0/02_classified", "x").write(Instruction, rows)
+    run.step("round_0/03_teacher_answers", "x").write(Answer, [Answer(i.id, "teacher", "So.") for i in rows])
+    run.step("round_0/07_hard", "x").write(Difficulty, [Difficulty(i.id, 3.0) for i in rows[:4]])
+    # Round 0 looks again too, but moves nothing; round 2 is over when round 2 is planned again.
+    for number, asked in ((0, rows[0]), (1, rows[1]), (2, rows[2])):
+        seen = Rescored(asked.id, f"student_{number}", number, "trained", 0.0, "mfd", True, False, True)
+        run.step(f"round_{number}/{'06' if number else '09'}_evaluation", "x").write(Rescored, [seen], "rescored")
+    write_text(run.manifest_path, "{}")
+    for rescore, hard in (("move", [4, 3, 2]), ("measure", [4, 4, 4])):
+        write_text(run.recipe_path, f"models: {models}\nmix: {{size: 10}}\ndifficulty: {{rescore: {rescore}}}\n")
+        plans = [json.loads(call("mix", "--plan", run.root, "--round", n, "--json"))["tasks"] for n in (1, 2, 3)]
+        assert [row["hard"] for plan in plans for row in plan if row["task"] == "Math"] == hard
+        assert [row["easy"] for plan in plans for row in plan if row["task"] == "Math"] == [12 - n for n in hard]

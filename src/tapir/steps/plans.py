@@ -14,7 +14,7 @@ from tapir.config import Recipe
 from tapir.curriculum.mixture import plan_round, quotas, targets_for
 from tapir.errors import DataError
 from tapir.steps.rounds import Curriculum, before_growth, growth_plan
-from tapir.store.rundir import RunDir
+from tapir.store.rundir import RunDir, Step
 from tapir.tasks import load_taxonomy
 from tapir.wiring import load_recipe
 
@@ -28,8 +28,9 @@ def round_table(run: RunDir, number: int) -> tuple[dict[str, Any], list[dict[str
     pool, answers, hard_step = (run.step(f"round_0/{name}", "") for name in PLANNED_FROM)
     if not hard_step.table().exists():
         raise DataError(f"{run.root}: what is hard is not known yet; run `tapir run … --until select` first")
-    earlier = [run.step(f"round_{r}/01_expanded", "") for r in range(1, number)]
-    curriculum = Curriculum(pool, answers, hard_step, expanded=[step for step in earlier if step.table().exists()])
+    curriculum = Curriculum(pool, answers, hard_step, expanded=_earlier(run, number, "01_expanded"))
+    if recipe.difficulty.rescore == "move":
+        curriculum.rescored = _earlier(run, number, "06_evaluation", "rescored")
     plan = growth_plan(recipe, taxonomy, number, curriculum)
     have_hard, have_easy = (Counter(str(i.task) for i in part) for part in before_growth(recipe, curriculum))
     targets = targets_for(taxonomy.names, recipe.mix.targets)
@@ -47,6 +48,12 @@ def round_table(run: RunDir, number: int) -> tuple[dict[str, Any], list[dict[str
         for t in taxonomy.names
     ]
     return {"round": number, "alpha": plan.alpha, "rows": plan.size}, rows
+
+
+def _earlier(run: RunDir, number: int, name: str, table: str | None = None) -> list[Step]:
+    """This step of the rounds before, where it has written that table. Round 0 moves and grows nothing."""
+    steps = [run.step(f"round_{r}/{name}", "") for r in range(1, number)]
+    return [step for step in steps if step.table(table).exists()]
 
 
 def draw_table(

@@ -57,6 +57,28 @@ def test_no_round_shrinks_for_want_of_rows_that_an_earlier_one_grew(data: str):
     assert grown == ([30, 0, 0] if data == "cumulative" else [30, 30, 30])
 
 
+@pytest.mark.parametrize("data", ["cumulative", "newest"])
+@pytest.mark.parametrize(("parents", "grow"), [("seeds", {}), ("grown", {"Math": 10})])
+def test_grown_rows_are_parents_of_the_next_round_where_the_recipe_grows_from_them(
+    data: str, parents: str, grow: dict[str, int]
+):
+    recipe = parse_recipe(
+        {
+            "name": "rounds",
+            "models": {"teacher": {"kind": "scripted"}, "student": {"kind": "scripted"}},
+            "curriculum": {"rounds": 2, "alphas": [1.0, 1.0], "data": data},
+            "mix": {"size": 120, "targets": dict.fromkeys(TASKS, 0.25)},
+            "expand": {"per_seed": 1, "from": parents},
+        }
+    )
+    taxonomy, seeded = load_taxonomy(None), Seeded()
+    curriculum = cast("Curriculum", cast("Any", seeded))
+    # 30 hard rows of each type are wanted; Math has 10 seeds, and each has had its child.
+    seeded.rounds.append(_made(growth_plan(recipe, taxonomy, 1, curriculum).grow, seeded.hard, 1))
+    assert len(seeded.rounds[0]) == 10
+    assert growth_plan(recipe, taxonomy, 2, curriculum).grow == grow
+
+
 def test_seeds_that_a_check_found_hard_weigh_no_more_than_judged_ones(tmp_path: Path):
     step = RunDir(tmp_path).step("round_0/07_hard", "x")
     judged = [Difficulty(f"judged {n}", gap) for n, gap in enumerate((2.0, 4.0))]

@@ -92,9 +92,12 @@ def _round_mark(session: Session, number: int) -> Any:
 
     Not how many rounds follow: one more leaves those before it as they are.
     """
-    curriculum = session.recipe.curriculum
+    recipe = session.recipe
+    curriculum = recipe.curriculum
     mark: dict[str, Any] = {"alpha": curriculum.alpha(number), "mixing": curriculum.mixing, "data": curriculum.data}
-    # Their plans were wrong once; runs with neither have nothing to repeat.
+    # Their plans were wrong once; runs with none of these have nothing to repeat.
+    if recipe.expand.parents == "grown":
+        return mark | {"plan": 3}
     return mark | {"plan": 2} if curriculum.mixing == "loss" or curriculum.data == "newest" else mark
 
 
@@ -105,15 +108,9 @@ def plan_for(
     hard: Sequence[Instruction],
     easy: Sequence[Instruction],
     *,
-    children: Mapping[str, int] | None = None,
+    room: Mapping[str, int] | None = None,
 ) -> RoundPlan:
-    """The round's plan. With `children`, how many each row has, what expansion may add counts as supply."""
-    room: Counter[str] | None = None
-    if children is not None:
-        room = Counter()
-        for i in hard:
-            if i.origin == "seed":
-                room[str(i.task)] += max(0, recipe.expand.per_seed - children.get(i.id, 0))
+    """The round's plan. With `room`, what expansion may add to each type counts as supply."""
     return plan_round(
         Counter(str(i.task) for i in hard),
         Counter(str(i.task) for i in easy),
@@ -139,7 +136,16 @@ def before_growth(recipe: Recipe, curriculum: Curriculum) -> tuple[Sequence[Inst
 def growth_plan(recipe: Recipe, taxonomy: Taxonomy, number: int, curriculum: Curriculum) -> RoundPlan:
     """What a round would draw if expansion added all it may."""
     children = children_of(Joined(*curriculum.grown()))
-    return plan_for(recipe, taxonomy, number, *before_growth(recipe, curriculum), children=children)
+    room = Counter[str]()
+    for parent in parents_of(recipe, curriculum):
+        room[str(parent.task)] += max(0, recipe.expand.per_seed - children[parent.id])
+    return plan_for(recipe, taxonomy, number, *before_growth(recipe, curriculum), room=room)
+
+
+def parents_of(recipe: Recipe, curriculum: Curriculum) -> Sequence[Instruction]:
+    """What the next round grows from; grown rows too if wanted, also those that it does not train on."""
+    hard, _ = curriculum.seeds()
+    return hard if recipe.expand.parents == "seeds" else Joined(hard, curriculum.grown()[0])
 
 
 def children_of(rows: Iterable[Instruction]) -> Counter[str]:
@@ -191,13 +197,11 @@ def expand(session: Session, number: int, curriculum: Curriculum, student: Step)
     recipe = session.recipe
 
     def work(step: Step, receipt: Receipt) -> None:
-        hard, _ = curriculum.seeds()
-        hard_grown, easy_grown = curriculum.grown()
         wanted = growth_plan(recipe, session.taxonomy, number, curriculum).grow
-        parents = hard if recipe.expand.parents == "seeds" else Joined(hard, hard_grown)
+        parents = parents_of(recipe, curriculum)
         rejections: list[Rejection] = []
         # Also seeds that lost their answer: a copy of one is no new instruction.
-        known = Joined(instructions_of(curriculum.pool), hard_grown, easy_grown)
+        known = Joined(instructions_of(curriculum.pool), *curriculum.grown())
         difficulty, answers = curriculum.difficulty(), curriculum.direct()
         taken = grown_from(session, number, wanted, parents, known, difficulty, answers, rejections, receipt)
         step.write(Rejection, rejections, "rejected")

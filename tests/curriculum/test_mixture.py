@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tapir.curriculum.mixture import alpha_for_round, apportion, default_targets, draw, plan_round, quotas
+from tapir.curriculum.mixture import (
+    alpha_for_round,
+    apportion,
+    default_targets,
+    draw,
+    plan_as_grown,
+    plan_round,
+    quotas,
+)
 from tapir.errors import DataError, RecipeError
 
 NAMES = st.sampled_from(["Math", "Law", "Art", "Music", "Sport", "Code Debug"])
@@ -234,6 +242,73 @@ def test_a_plan_grows_no_more_than_it_may(
     assert all(0 < n <= growable.get(t, 0) for t, n in plan.grow.items())
     assert limit is None or sum(plan.grow.values()) <= limit
     assert all(n <= hard.get(t, 0) + plan.grow.get(t, 0) for t, n in plan.hard.items())
+
+
+def test_what_was_grown_is_drawn_though_a_type_is_no_longer_too_scarce_to_hold_the_round_back():
+    hard, targets = {"A": 40, "B": 10, "C": 3}, {"A": 0.45, "B": 0.45, "C": 0.1}
+    bare = plan_round(hard, {}, targets, 1)
+    # Among the 253 rows that could be, C's share is 25.3 and 3 are scarce: A and B as far as B's 50 go.
+    planned = plan_round(hard, {}, targets, 1, growable={"A": 160, "B": 40})
+    assert (bare.size, planned.hard, planned.grow) == (22, {"A": 50, "B": 50, "C": 3}, {"A": 10, "B": 40})
+    # Among 103 they are not, and would hold the round at 30.
+    assert plan_round(planned.hard, {}, targets, 1).size == 30
+    assert plan_as_grown(planned, bare, 50, planned.hard, {}, targets) == replace(planned, grow={})
+    # Half of the growth: half way from 22 to 103. B has 20, the others what they have and the rest.
+    half = plan_as_grown(planned, bare, 25, {"A": 55, "B": 20, "C": 3}, {}, targets)
+    assert (half.size, half.hard) == (62, {"A": 39, "B": 20, "C": 3})
+
+
+def test_rows_that_a_plan_counted_on_and_that_are_gone_make_the_round_smaller_and_leave_alpha():
+    planned = plan_round({"A": 10}, {"A": 100}, {"A": 1.0}, 0.5, growable={"A": 10})
+    bare = plan_round({"A": 10}, {"A": 100}, {"A": 1.0}, 0.5)
+    plan = plan_as_grown(planned, bare, 10, {"A": 15}, {"A": 100}, {"A": 1.0})
+    assert (planned.size, plan.hard, plan.easy) == (40, {"A": 15}, {"A": 15})
+    with pytest.raises(DataError, match="no hard row"):
+        plan_as_grown(planned, None, 0, {}, {"A": 100}, {"A": 1.0})
+
+
+def test_a_round_that_grows_nothing_is_planned_as_if_nothing_could_be():
+    # With A's room, B would be scarce and all 115 rows would be drawn.
+    hard, even = {"A": 100, "B": 15}, {"A": 0.5, "B": 0.5}
+    assert plan_round(hard, {}, even, 1, growable={"A": 400}, grow_limit=0) == plan_round(hard, {}, even, 1)
+
+
+@given(
+    SUPPLY,
+    SUPPLY,
+    TARGETS,
+    st.dictionaries(NAMES, st.integers(0, 200)),
+    st.none() | st.integers(0, 200),
+    st.sampled_from([0.0, 0.3, 0.5, 0.7, 1.0]),
+    st.booleans(),
+    st.randoms(use_true_random=False),
+)
+def test_a_round_that_grew_all_is_the_planned_one_and_growth_that_fell_short_takes_nothing_away(
+    hard: dict[str, int],
+    easy: dict[str, int],
+    targets: dict[str, float],
+    growable: dict[str, int],
+    limit: int | None,
+    alpha: float,
+    by_weight: bool,
+    rng: random.Random,
+):
+    try:
+        bare = plan_round(hard, easy, targets, alpha, by_weight=by_weight)
+    except DataError:
+        return
+    planned = plan_round(hard, easy, targets, alpha, growable=growable, grow_limit=limit, by_weight=by_weight)
+    part = {t: rng.randint(0, n) for t, n in planned.grow.items()}
+    kept: list[int] = []
+    for grown in ({}, part, planned.grow):
+        there = {t: hard.get(t, 0) + grown.get(t, 0) for t in {*hard, *grown}}
+        plan = plan_as_grown(planned, bare, sum(grown.values()), there, easy, targets, by_weight=by_weight)
+        assert all(n <= there.get(t, 0) for t, n in plan.hard.items())
+        assert all(n <= easy.get(t, 0) for t, n in plan.easy.items())
+        assert by_weight or abs(plan.hard_rows - alpha * plan.size) <= 1.5 + 1e-6
+        kept.append(plan.size)
+    assert bare.size == kept[0] <= kept[1] <= kept[2] == planned.size
+    assert (plan.hard_rows, plan.easy_rows) == (planned.hard_rows, planned.easy_rows)
 
 
 @given(SUPPLY, st.integers(0, 2**32), st.randoms(use_true_random=False))

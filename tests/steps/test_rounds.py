@@ -8,11 +8,11 @@ from typing import Any, cast
 import pytest
 
 from tapir.config import parse_recipe
-from tapir.steps.rounds import Curriculum, growth_plan, plan_for
+from tapir.steps.rounds import Curriculum, growth_plan, plan_for, plan_of_mix
 from tapir.store.lookup import Joined
 from tapir.store.rundir import RunDir
 from tapir.tasks import load_taxonomy
-from tapir.types import Difficulty, Instruction
+from tapir.types import Answer, Difficulty, Instruction
 
 TASKS = ("Math", "Reasoning", "Art", "Law")
 
@@ -77,6 +77,42 @@ def test_grown_rows_are_parents_of_the_next_round_where_the_recipe_grows_from_th
     seeded.rounds.append(_made(growth_plan(recipe, taxonomy, 1, curriculum).grow, seeded.hard, 1))
     assert len(seeded.rounds[0]) == 10
     assert growth_plan(recipe, taxonomy, 2, curriculum).grow == grow
+
+
+@pytest.mark.parametrize("data", ["cumulative", "newest"])
+def test_a_round_without_a_size_draws_the_rows_it_was_planned_with(tmp_path: Path, data: str):
+    recipe = parse_recipe(
+        {
+            "name": "rounds",
+            "models": {"teacher": {"kind": "scripted"}, "student": {"kind": "scripted"}},
+            "curriculum": {"rounds": 1, "alphas": [1.0], "data": data},
+            "mix": {"targets": {"Math": 0.45, "Reasoning": 0.45, "Art": 0.1}},
+            "expand": {"per_seed": 4, "per_round": 10},
+        }
+    )
+    taxonomy, run = load_taxonomy(None), RunDir(tmp_path)
+    supply = {"Math": 60, "Reasoning": 5, "Art": 1}
+    seeds = [Instruction(f"{t} {n}", task=t) for t, count in supply.items() for n in range(count)]
+    pool, answers, hard, expanded = (run.step(f"round_{place}", "x") for place in ("0/2", "0/3", "0/7", "1/1"))
+    pool.write(Instruction, seeds)
+    answers.write(Answer, [Answer(i.id, "teacher", "y") for i in seeds])
+    hard.write(Difficulty, [Difficulty(i.id, 3.0) for i in seeds])
+    curriculum = Curriculum(pool, answers, hard)
+    planned = growth_plan(recipe, taxonomy, 1, curriculum)
+    grown = _made(planned.grow, seeds, 1)
+    expanded.write(Instruction, grown)
+    curriculum.expanded.append(expanded)
+    assert (planned.size, planned.grow) == (66, {"Reasoning": 8, "Art": 2})
+    # Reasoning's 13 and Art's 3 of 76 are no longer scarce; planned afresh, they would leave 48 rows undrawn.
+    assert plan_for(recipe, taxonomy, 1, [*seeds, *grown], []).size == 28
+    drawn = plan_of_mix(recipe, taxonomy, 1, curriculum, [*seeds, *grown], [])
+    assert (drawn.size, drawn.hard) == (66, planned.hard)
+    for came in (grown[:4], []):
+        assert plan_of_mix(recipe, taxonomy, 1, curriculum, [*seeds, *came], []).size == 66
+    # A size of its own is drawn as before.
+    sized = recipe.model_copy(update={"mix": recipe.mix.model_copy(update={"size": 40})})
+    rows = [*seeds, *grown]
+    assert plan_of_mix(sized, taxonomy, 1, curriculum, rows, []) == plan_for(sized, taxonomy, 1, rows, [])
 
 
 def test_seeds_that_a_check_found_hard_weigh_no_more_than_judged_ones(tmp_path: Path):

@@ -144,8 +144,8 @@ def plan_round(
 
     Without `size` the round is the largest that keeps all three. A type without supply, or `scarce` in
     it, does not hold it back: the others make up for it, and `unmet` says so. `growable` is how many hard rows of each
-    type expansion may add, `grow_limit` how many in all; `hard` counts them as there, so plan again, without
-    `growable`, once they are written.
+    type expansion may add, `grow_limit` how many in all; `hard` counts them as there, and `plan_as_grown` draws
+    what came of them. A round that grows nothing is planned as if nothing could be.
     """
     share = _fraction(alpha)
     hard_most, easy_most = _total(hard_supply, targets), _total(easy_supply, targets)
@@ -156,14 +156,40 @@ def plan_round(
     else:
         growth = sum(room.values())
         hard_most += growth if grow_limit is None else min(growth, grow_limit)
-    hard_rows, easy_rows = _parts(share, hard_most, easy_most, size, by_weight=by_weight)
-    granted = _granted(hard_supply, targets, hard_rows, room, grow_limit)
-    hard = quotas(_with(hard_supply, granted, targets), targets, hard_rows)
-    easy = quotas(easy_supply, targets, easy_rows)
-    grow = {t: n - hard_supply.get(t, 0) for t, n in hard.draw.items() if n > hard_supply.get(t, 0)}
-    unmet = Counter(hard.unmet) + Counter(easy.unmet)
-    missing = {t: unmet[t] for t in targets if unmet[t]}
-    return RoundPlan(round, float(alpha), hard_rows + easy_rows, hard.draw, easy.draw, grow, missing)
+    rows = _parts(share, hard_most, easy_most, size, by_weight=by_weight)
+    granted = _granted(hard_supply, targets, rows[0], room, grow_limit)
+    plan = _plan(round, alpha, hard_supply, easy_supply, targets, rows, granted)
+    if size is None and room and not plan.grow:
+        return plan_round(hard_supply, easy_supply, targets, alpha, round=round, scarce=scarce, by_weight=by_weight)
+    return plan
+
+
+def plan_as_grown(
+    planned: RoundPlan,
+    bare: RoundPlan | None,
+    grown: int,
+    hard_supply: Mapping[str, int],
+    easy_supply: Mapping[str, int],
+    targets: Mapping[str, float],
+    *,
+    by_weight: bool = False,
+) -> RoundPlan:
+    """What was `planned` with growth, of the supply with the hard rows that were `grown`: the same rows, if all came.
+
+    Planned afresh, a type that was too scarce to hold the round back could do so now, and growth make it smaller.
+    Where growth fell short, so does the round, as far as to `bare`, the plan without growth; other types fill up.
+    There is no `bare` where no hard row was there before: then what came is drawn.
+    """
+    wanted = sum(planned.grow.values())
+    part = Fraction(grown, wanted) if grown < wanted else Fraction(1)
+    few = bare or planned
+    hard = few.hard_rows + int(part * (planned.hard_rows - few.hard_rows))
+    easy = few.easy_rows + int(part * (planned.easy_rows - few.easy_rows))
+    hard_most, easy_most = min(hard, _total(hard_supply, targets)), min(easy, _total(easy_supply, targets))
+    if (hard_most, easy_most) != (hard, easy):
+        # Rows that the plan counted on are gone.
+        hard, easy = _parts(_fraction(planned.alpha), hard_most, easy_most, None, by_weight=by_weight)
+    return _plan(planned.round, planned.alpha, hard_supply, easy_supply, targets, (hard, easy), {})
 
 
 def draw(
@@ -250,6 +276,24 @@ def _settle(
             given[name] = have[name]
             del open_shares[name]
     return given, open_shares
+
+
+def _plan(
+    round: int,
+    alpha: float,
+    hard_supply: Mapping[str, int],
+    easy_supply: Mapping[str, int],
+    targets: Mapping[str, float],
+    rows: tuple[int, int],
+    granted: Mapping[str, int],
+) -> RoundPlan:
+    """So many hard and easy rows by the targets, where hard rows of each type are grown as granted."""
+    hard = quotas(_with(hard_supply, granted, targets), targets, rows[0])
+    easy = quotas(easy_supply, targets, rows[1])
+    grow = {t: n - hard_supply.get(t, 0) for t, n in hard.draw.items() if n > hard_supply.get(t, 0)}
+    unmet = Counter(hard.unmet) + Counter(easy.unmet)
+    missing = {t: unmet[t] for t in targets if unmet[t]}
+    return RoundPlan(round, float(alpha), sum(rows), hard.draw, easy.draw, grow, missing)
 
 
 def _exact_at_most(supply: Mapping[str, int], targets: Mapping[str, float], scarce: Fraction) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 from tapir.config import Recipe
 from tapir.curriculum.difficulty import on_one_scale
 from tapir.curriculum.hygiene import Hygiene
-from tapir.curriculum.mixture import plan_round, targets_for
+from tapir.curriculum.mixture import plan_as_grown, plan_round, targets_for
 from tapir.curriculum.refinement_guard import mentions_rewriting
 from tapir.prompts.tasks import plain_refine_messages, refine_messages
 from tapir.stages import expand as expanding
@@ -112,8 +112,8 @@ def plan_for(
 ) -> RoundPlan:
     """The round's plan. With `room`, what expansion may add to each type counts as supply."""
     return plan_round(
-        Counter(str(i.task) for i in hard),
-        Counter(str(i.task) for i in easy),
+        _by_task(hard),
+        _by_task(easy),
         targets_for(taxonomy.names, recipe.mix.targets),
         recipe.curriculum.alpha(number),
         recipe.mix.size,
@@ -122,6 +122,10 @@ def plan_for(
         grow_limit=None if room is None else recipe.expand.per_round,
         by_weight=recipe.curriculum.mixing == "loss",
     )
+
+
+def _by_task(rows: Iterable[Instruction]) -> Counter[str]:
+    return Counter(str(i.task) for i in rows)
 
 
 def before_growth(recipe: Recipe, curriculum: Curriculum) -> tuple[Sequence[Instruction], Sequence[Instruction]]:
@@ -140,6 +144,31 @@ def growth_plan(recipe: Recipe, taxonomy: Taxonomy, number: int, curriculum: Cur
     for parent in parents_of(recipe, curriculum):
         room[str(parent.task)] += max(0, recipe.expand.per_seed - children[parent.id])
     return plan_for(recipe, taxonomy, number, *before_growth(recipe, curriculum), room=room)
+
+
+def plan_of_mix(
+    recipe: Recipe,
+    taxonomy: Taxonomy,
+    number: int,
+    curriculum: Curriculum,
+    hard: Sequence[Instruction],
+    easy: Sequence[Instruction],
+) -> RoundPlan:
+    """What a round draws of these rows; where it has no size of its own and has grown, what was planned before that."""
+    grown = {i.id for part in curriculum.grown(LATEST) for i in part}
+    if recipe.mix.size is not None or not grown:
+        return plan_for(recipe, taxonomy, number, hard, easy)
+    before = replace(curriculum, expanded=curriculum.expanded[:-1])
+    rows = before_growth(recipe, before)
+    return plan_as_grown(
+        growth_plan(recipe, taxonomy, number, before),
+        plan_for(recipe, taxonomy, number, *rows) if rows[0] else None,
+        sum(i.id in grown for i in hard),
+        _by_task(hard),
+        _by_task(easy),
+        targets_for(taxonomy.names, recipe.mix.targets),
+        by_weight=recipe.curriculum.mixing == "loss",
+    )
 
 
 def parents_of(recipe: Recipe, curriculum: Curriculum) -> Sequence[Instruction]:
@@ -332,7 +361,7 @@ def mix(session: Session, number: int, curriculum: Curriculum) -> Step:
             for seeds, grown in zip((hard, easy), curriculum.grown(rounds), strict=True)
         )
         examples = mixing.mix(
-            plan_for(recipe, session.taxonomy, number, hard, easy),
+            plan_of_mix(recipe, session.taxonomy, number, curriculum, hard, easy),
             hard,
             easy,
             answers,
@@ -344,6 +373,9 @@ def mix(session: Session, number: int, curriculum: Curriculum) -> Step:
         step.write(Example, examples)
 
     settings = [plain(recipe.mix), _round_mark(session, number), recipe.rounds_seed, number]
+    if recipe.mix.size is None and recipe.expand.per_round:
+        # Such rounds could come out smaller than planned once; others have nothing to repeat.
+        settings.append("as_grown")
     after = [curriculum.pool, curriculum.answers, *curriculum.expanded, *curriculum.enhanced, *curriculum.rescored]
     return session.step(f"round_{number}/04_mix", work, version=1, settings=settings, after=after)
 

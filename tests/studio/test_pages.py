@@ -17,7 +17,7 @@ from tapir.report.judge import keep_second, verdicts_mark
 from tapir.store.progress import ProgressFile
 from tapir.store.rundir import RunDir
 from tapir.studio.serving import serving
-from tapir.types import Answer, Dropped, Instruction, Receipt, Verdict
+from tapir.types import Answer, Difficulty, Dropped, Instruction, Receipt, Verdict
 
 ATTACKS = (
     "<script>alert(1)</script><img src=x onerror=alert(2)>[click](javascript:alert(3))"
@@ -165,6 +165,28 @@ def test_moving_delta_says_what_each_task_keeps(reader):
     text = reader.page("/run/run/difficulty?delta=4")
     assert "δ = 4 keeps" in text
     assert "the run took δ = 2" in text
+
+
+def test_a_seed_exactly_at_delta_is_not_kept(invent, tmp_path: Path):
+    run = invent(seeds=4, held_out=3, rounds=1)
+    pool = list(run.step("round_0/02_classified", "").read(Instruction))
+    # 1.2345678 is δ by a quantile of one half.
+    values = (1.1, 1.2345678, 1.2347, 2.0)
+    found = [Difficulty(i.id, v, "loss", votes=0) for i, v in zip(pool, values, strict=True)]
+    select_again(run, found, delta_loss=1.2345678)
+    with serving(tmp_path) as url:
+        text = Asker(url).page("/run/run/difficulty")
+    assert "δ = 1.235 keeps 2 of 4 seeds (50 %); the run took δ = 1.235." in text
+
+
+def select_again(run: RunDir, found: list[Difficulty], **deltas: float) -> None:
+    """Selection with these difficulties and thresholds."""
+    step = run.step("round_0/07_hard", "again")
+    step.write(Difficulty, found, "all")
+    hard = [d for d in found if d.value > deltas[f"delta_{d.kind}"]]
+    step.write(Difficulty, hard)
+    dropped = Counter(not_hard=len(found) - len(hard))
+    step.finish(Receipt("hard", rows_in=len(found), rows_out=len(hard), dropped=dropped, notes=dict(deltas)))
 
 
 def test_the_planner_keeps_alpha(reader):

@@ -250,12 +250,15 @@ class RunTables:
         return [str(r["task"]) for r in rows]
 
     def kept_by_task(self) -> dict[str, dict[str, dict[float, int]]]:
-        """Seeds by kind of difficulty, task and value: what every δ keeps follows from it."""
+        """Seeds by kind of difficulty, task and value: what every δ keeps follows from it.
+
+        The values as they are: δ by quantile or count is one of them, and rounded it would pass itself.
+        """
         pool = [p for p in POOL if self.exists(p)][:1]
         if not pool or not self.exists(ALL):
             return {}
         rows = self.query(
-            "SELECT kind, coalesce(task, 'Others') AS task, round(mfd, 3) AS value, count(*) AS n FROM "
+            "SELECT kind, coalesce(task, 'Others') AS task, mfd AS value, count(*) AS n FROM "
             f"({self._difficulty()}) JOIN {self.file(pool[0])} USING (id) GROUP BY ALL ORDER BY ALL"
         )
         found: dict[str, dict[str, dict[float, int]]] = {}

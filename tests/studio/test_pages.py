@@ -14,6 +14,7 @@ from asking import Asker
 from invented import Invented
 
 from tapir.report.judge import keep_second, verdicts_mark
+from tapir.steps.plans import round_table
 from tapir.store.progress import ProgressFile
 from tapir.store.rundir import RunDir
 from tapir.studio.serving import serving
@@ -192,6 +193,28 @@ def select_again(run: RunDir, found: list[Difficulty], **deltas: float) -> None:
 def test_the_planner_keeps_alpha(reader):
     text = reader.page("/run/run/mix?alpha=0.5&size=20")
     assert "20 rows: 10 hard and 10 easy" in text
+
+
+def test_the_planner_counts_each_kind_against_the_runs_own_delta_until_one_is_given(invent, tmp_path: Path):
+    run = invent(seeds=40, held_out=3, rounds=1, until="teacher_answers")
+    pool = list(run.step("round_0/02_classified", "").read(Instruction))
+    found = [Difficulty(i.id, 0.5 + n / 100, "ifd" if n < 20 else "loss", votes=0) for n, i in enumerate(pool)]
+    select_again(run, found, delta_ifd=0.595, delta_loss=0.855)
+    _, planned = round_table(run, 1)
+    with serving(tmp_path) as url:
+        asker = Asker(url)
+        text, given = asker.page("/run/run/mix"), asker.page("/run/run/mix?delta=0.6")
+    assert 'name="delta" value="" step="any" placeholder="ifd 0.595, loss 0.855"' in text
+    counted = hard_seeds(text)
+    assert counted == {row["task"]: row["hard"] for row in planned}
+    assert sum(counted.values()) == 10 + 4
+    assert sum(hard_seeds(given).values()) == 9 + 20
+
+
+def hard_seeds(text: str) -> dict[str, int]:
+    """The planner's table: hard seeds by task."""
+    row = r"<tr><th[^>]*>([^<]+)</th><td>[^<]*</td><td>[^<]*</td><td>(\d+)</td>"
+    return {task: int(n) for task, n in re.findall(row, text.partition("The plan by task")[2])}
 
 
 def test_an_instructions_page_has_answers_judgings_and_what_the_judge_wrote(reader, finished_run: RunDir):

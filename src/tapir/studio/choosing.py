@@ -85,23 +85,26 @@ def mix_page(view: View, asked: Mapping[str, str]) -> list[Element]:
     recipe = facts.recipe
     assert recipe is not None  # there are targets
     alpha = _between(number(asked.get("alpha", "")), recipe.curriculum.alpha(1), 0, 1)
-    default = next((d for k in ("mfd", "verified") if (d := facts.delta(k)) is not None), 0.0)
-    delta = _between(number(asked.get("delta", "")), default, -1_000, 1_000)
+    # Kinds do not compare: until somebody gives a δ for all, each counts against its own.
+    asked_delta = number(asked.get("delta", ""))
+    applied = {kind: facts.delta(kind) or 0.0 for kind in kinds}
+    deltas = applied if asked_delta is None else dict.fromkeys(kinds, asked_delta)
     size = number(asked["size"]) if "size" in asked else recipe.mix.size
     grow = number(asked.get("grow", ""))
     limit = int(_between(grow, recipe.expand.per_round, 0, 1e6))
     form = el(
         "form",
         labelled("α, share of hard rows", _number("alpha", f"{alpha:g}", "0.05")),
-        labelled("δ", _number("delta", f"{delta:g}", "0.5")),
+        labelled("δ", _number("delta", "" if asked_delta is None else f"{asked_delta:g}", "any", _as_applied(applied))),
         labelled("Rows of the round", _number("size", f"{size:g}" if size else "", "1", "as many as fit")),
         labelled("Grown at most", _number("grow", str(limit), "1")),
         el("button", "Plan", type="submit"),
         class_="filters", method="get", data_replace="result",
     )  # fmt: skip
     hard = Counter[str]()
-    for kept in kinds.values():
-        hard.update({t: n for t, v in kept.items() if (n := sum(c for value, c in v.items() if value > delta))})
+    for kind, kept in kinds.items():
+        above = {t: sum(n for value, n in v.items() if value > deltas[kind]) for t, v in kept.items()}
+        hard.update({t: n for t, n in above.items() if n})
     easy = Counter(pool)
     easy.subtract(hard)
     room = {t: n * recipe.expand.per_seed for t, n in hard.items()}
@@ -112,6 +115,13 @@ def mix_page(view: View, asked: Mapping[str, str]) -> list[Element]:
     except TapirError as error:
         return [form, el("div", el("p", foreign(str(error), 300), class_="worries"), id="result")]
     return [form, el("div", _plan(plan, hard, +easy, facts.targets), id="result")]
+
+
+def _as_applied(deltas: Mapping[str, float]) -> str:
+    """What stands in the empty field: the run's δ, by kind where they differ."""
+    if len(set(deltas.values())) == 1:
+        return f"{next(iter(deltas.values())):.4g}"
+    return ", ".join(f"{kind} {delta:.4g}" for kind, delta in deltas.items())
 
 
 def _between(value: float | None, default: float, low: float, high: float) -> float:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from asking import Asker
 
-from tapir.report.marked import marked_gold, marked_report
+from tapir.report.marked import judged_pairs, marked_gold, marked_report
 from tapir.store.marks import Mark, append_mark, read_marks
 from tapir.store.rundir import RunDir
+from tapir.store.tables import read_rows, write_rows
 from tapir.types import Answer, Instruction, Verdict
 
 
@@ -102,3 +104,15 @@ def test_a_mark_on_answers_that_are_gone_says_nothing(writer: Asker, tmp_path: P
     mark = Mark("preference", i, "1", "round_0/06_verdicts", "ada", "t", "student_0", "1", pair="0" * 16)
     append_mark(tmp_path / "run", mark)
     assert marked_gold(RunDir(tmp_path / "run")) == []
+
+
+def test_a_blind_pair_whose_answers_have_changed_is_to_be_decided_again(writer: Asker, tmp_path: Path):
+    form = fields(writer.page("/run/run/annotate"), "preference")
+    writer.ask("/run/run/annotate", form={**form, "pick": "a"})
+    assert "1 of 5 pairs decided by ada" in writer.page("/run/run/annotate")
+    (mark,) = read_marks(tmp_path / "run")
+    (pairs,) = (p for p in judged_pairs(RunDir(tmp_path / "run")) if p.place == mark.place)
+    changed = [replace(a, text=f"{a.text} again") for a in read_rows(pairs.first, Answer)]
+    write_rows(pairs.first, Answer, changed)
+    assert marked_gold(RunDir(tmp_path / "run")) == []
+    assert "0 of 5 pairs decided by ada" in writer.page("/run/run/annotate")

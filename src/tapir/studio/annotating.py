@@ -17,7 +17,7 @@ from tapir.report.markup import Element, el
 from tapir.stages.gold import pair_mark
 from tapir.store.marks import Mark, append_mark, now, read_marks, standing
 from tapir.studio.frame import run_url, text_block
-from tapir.studio.life import Story, read_story
+from tapir.studio.life import Story, read_stories, read_story
 from tapir.studio.runs import View
 from tapir.types import Verdict
 
@@ -60,9 +60,8 @@ def annotate_page(view: View, count: int) -> list[Element]:
     if not judged_pairs(view.run):
         return [el("p", "Nothing has been judged yet, so there are no pairs to decide.", class_="absent")]
     pairs = blind_pairs(view, count)
-    mine = {(m.place, m.instruction_id, m.student) for m in standing(read_marks(view.run.root))
-            if m.kind == "preference" and m.author == view.author}  # fmt: skip
-    left = [(n, p) for n, p in enumerate(pairs) if (p.place, p.instruction_id, p.student) not in mine]
+    decided = _decided(view, pairs)
+    left = [(n, p) for n, p in enumerate(pairs) if p not in decided]
     said = el(
         "p", f"{len(pairs) - len(left)} of {len(pairs)} pairs decided by {view.author}", class_="note", role="status"
     )
@@ -76,6 +75,21 @@ def annotate_page(view: View, count: int) -> list[Element]:
         "p", "All pairs are decided. ", el("code", "tapir report RUN --judge"), " compares them with the judge."
     )
     return [bar, said, closing]
+
+
+def _decided(view: View, pairs: list[BlindPair]) -> set[BlindPair]:
+    """Those that this person has decided as their answers are now: of earlier ones a mark says nothing."""
+    mine = {(m.place, m.instruction_id, m.student, m.pair) for m in standing(read_marks(view.run.root))
+            if m.kind == "preference" and m.author == view.author}  # fmt: skip
+    marked = {i for _, i, _, _ in mine}
+    stories = read_stories(view, [p.instruction_id for p in pairs if p.instruction_id in marked])
+    found: set[BlindPair] = set()
+    for pair in pairs:
+        story = stories.get(pair.instruction_id)
+        texts = _texts(pair, story) if story else None
+        if texts and (pair.place, pair.instruction_id, pair.student, pair_mark(*texts)) in mine:
+            found.add(pair)
+    return found
 
 
 def _pair(view: View, number: int, pair: BlindPair, story: Story, texts: tuple[str, str]) -> list[Element]:

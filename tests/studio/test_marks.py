@@ -9,7 +9,8 @@ from pathlib import Path
 from asking import Asker
 
 from tapir.report.marked import judged_pairs, marked_gold, marked_report
-from tapir.store.marks import Mark, append_mark, read_marks
+from tapir.stages.gold import pair_mark
+from tapir.store.marks import Kind, Mark, append_mark, read_marks
 from tapir.store.rundir import RunDir
 from tapir.store.tables import read_rows, write_rows
 from tapir.types import Answer, Instruction, Verdict
@@ -116,3 +117,32 @@ def test_a_blind_pair_whose_answers_have_changed_is_to_be_decided_again(writer: 
     write_rows(pairs.first, Answer, changed)
     assert marked_gold(RunDir(tmp_path / "run")) == []
     assert "0 of 5 pairs decided by ada" in writer.page("/run/run/annotate")
+
+
+def test_a_pair_that_several_marks_are_about_is_one_pair(writer: Asker, tmp_path: Path):
+    run = RunDir(tmp_path / "run")
+    (pairs,) = (p for p in judged_pairs(run) if p.place == "round_0/06_verdicts")
+    own, teachers = (
+        {a.instruction_id: a.text for a in read_rows(path, Answer)} for path in (pairs.first, pairs.second)
+    )
+    unread = {v.instruction_id for v in read_rows(pairs.verdicts, Verdict) if not v.scored}
+    ids = sorted(own.keys() - unread)[:4]
+
+    def add(kind: Kind, author: str, i: str) -> None:
+        value = "2" if kind == "preference" else "right"
+        append_mark(
+            run.root, Mark(kind, i, value, pairs.place, author, "t", "student_0", "2", pair_mark(own[i], teachers[i]))
+        )
+
+    for i in ids:
+        add("preference", "ada", i)
+    alone = marked_report(run)
+    for i in ids:
+        add("preference", "bob", i)
+        add("verdict", "ada", i)
+    together = marked_report(run)
+    assert alone is not None
+    assert together is not None
+    assert (together.agreement.pairs, together.blind, together.people) == (4, 4, 2)
+    assert together.agreement == alone.agreement
+    assert "4 pairs decided by 2 people, 4 of them blind." in writer.page("/run/run/judge")

@@ -10,7 +10,7 @@ import math
 import random
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -199,15 +199,24 @@ class GoldReport:
     """Share of pairs on which the judge says the same in both orders."""
 
 
-def gold_report(rows: Sequence[GoldRow], rng: random.Random, rounds: int = BOOTSTRAP_ROUNDS) -> GoldReport:
-    """How far the judge agrees with people, and with itself after swapping."""
-    read = [row for row in rows if row.verdict is not None]
+def gold_report(
+    rows: Sequence[GoldRow], rng: random.Random, rounds: int = BOOTSTRAP_ROUNDS, *, pairs: Sequence[Hashable] = ()
+) -> GoldReport:
+    """How far the judge agrees with people, and with itself after swapping.
+
+    Where a pair has several labels, `pairs` names each row's: labels of one pair share its verdict, so it is pairs that
+    are counted and drawn again.
+    """
+    labels: dict[Hashable, list[GoldRow]] = {}
+    for name, row in zip(pairs or range(len(rows)), rows, strict=True):
+        labels.setdefault(name, []).append(row)
+    read = [told for told in labels.values() if told[0].verdict is not None]
     return GoldReport(
         pairs=len(read),
-        unscored=len(rows) - len(read),
-        accuracy=bootstrap(read, _accuracy, rng, rounds),
-        kappa=bootstrap(read, _kappa_of, rng, rounds),
-        same_after_swap=bootstrap(read, lambda s: _share(r.forward == r.swapped for r in s), rng, rounds),
+        unscored=len(labels) - len(read),
+        accuracy=bootstrap(read, lambda s: _accuracy([r for told in s for r in told]), rng, rounds),
+        kappa=bootstrap(read, lambda s: _kappa_of([r for told in s for r in told]), rng, rounds),
+        same_after_swap=bootstrap(read, lambda s: _share(t[0].forward == t[0].swapped for t in s), rng, rounds),
     )
 
 

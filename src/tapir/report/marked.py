@@ -41,7 +41,7 @@ class MarkedReport:
     agreement: GoldReport
     people: int
     blind: int
-    """Pairs decided without seeing the verdict; the others are verdicts marked right or wrong."""
+    """Pairs that somebody decided without seeing the verdict; of the others it was marked right or wrong."""
 
 
 def judged_pairs(run: RunDir) -> list[JudgedPairs]:
@@ -115,5 +115,12 @@ def marked_report(run: RunDir) -> MarkedReport | None:
     found = marked_gold(run)
     if not found:
         return None
-    people, blind = {m.author for m, _ in found}, sum(m.kind == "preference" for m, _ in found)
-    return MarkedReport(gold_report([row for _, row in found], random.Random(SEED)), len(people), blind)
+    people = {m.author for m, _ in found}
+    blind = {_pair(m) for m, _ in found if m.kind == "preference"}
+    report = gold_report([row for _, row in found], random.Random(SEED), pairs=[_pair(m) for m, _ in found])
+    return MarkedReport(report, len(people), len(blind))
+
+
+def _pair(mark: Mark) -> tuple[str, str, str]:
+    """What several people, or one in two ways, may have judged."""
+    return mark.place, mark.instruction_id, mark.student

@@ -119,7 +119,8 @@ def _people(view: View) -> Iterator[Element]:
     if report is None:
         return
     yield el("h2", "People")
-    yield el("p", f"{report.agreement.pairs:,} pairs decided by {report.people} "
+    decided = report.agreement.pairs + report.agreement.unscored
+    yield el("p", f"{decided:,} {'pair' if decided == 1 else 'pairs'} decided by {report.people} "
              f"{'person' if report.people == 1 else 'people'}, {report.blind:,} of them blind.")  # fmt: skip
     yield el("ul", (el("li", line.strip()) for line in gold_lines(report.agreement)))
     apart = [(m, row) for m, row in marked_gold(view.run) if row.verdict is not None and row.verdict != row.label]

@@ -261,6 +261,31 @@ def test_pairs_on_which_the_judge_contradicts_the_check_are_listed(invent, tmp_p
     assert "<td>teacher</td><td>−5</td>" in section
 
 
+def test_order_flips_are_told_of_pairs_that_the_judge_decided(invent, tmp_path: Path):
+    run = invent(seeds=40, held_out=12, rounds=1)
+    pool, tests = (list(run.step(place, "").read(Instruction)) for place in
+                   ("round_0/02_classified", "round_0/08_held_out"))  # fmt: skip
+
+    def verdicts(rows: list[Instruction], student: str) -> list[Verdict]:
+        told = {"text": [((9, 4), (4, 8)), ((4, 8), (5, 8)), ((4, 8), (None, None))],
+                "identical": [((5, 5), (5, 5))] * 4, "verified": [((1, 10), (1, 10))]}  # fmt: skip
+        pairs = [(method, scores) for method, found in told.items() for scores in found]
+        orders = ("student_first", "teacher_first")
+        return [Verdict(i.id, order, *score, method=method, student=student)
+                for i, (method, scores) in zip(rows, pairs, strict=False)
+                for order, score in zip(orders, scores, strict=True)]  # fmt: skip
+
+    run.step("round_0/06_verdicts", "").write(Verdict, verdicts(pool, "student_0"))
+    run.step("round_1/06_evaluation", "").write(Verdict, verdicts(tests, "student_1"), "verdicts")
+    with serving(tmp_path) as url:
+        text = Asker(url).page("/run/run/judge")
+    for title, row in (("Selection", pool[0]), ("round 1 · evaluation, verdicts", tests[0])):
+        section = text.partition(f"{title}: the order changes the winner")[2].partition("<h2>")[0]
+        assert "In 1 of 2 judged pairs (50 %). Widest first:" in section
+        assert re.findall(r"instruction/(\w+)", section) == [row.id]
+        assert "<td>−0.5</td><td>9</td>" in section
+
+
 def test_a_second_judge_is_shown_beside_the_verdicts_that_it_was_asked_with_alone(tmp_path: Path):
     run = Invented(tmp_path / "run", seeds=6, held_out=3, rounds=1).build()
     keep_second(run, list(run.step("round_0/06_verdicts", "").read(Verdict)), verdicts_mark(run) or "")

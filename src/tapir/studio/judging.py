@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from tapir.curriculum.difficulty import difficulties
 from tapir.report.judge import SECOND, gold_lines, second_outdated
+from tapir.report.judge import VERDICTS as SELECTION
 from tapir.report.marked import BY_JUDGE, judged_pairs, marked_gold, marked_report
 from tapir.report.markup import Child, Element, el, foreign, table
 from tapir.store.tables import read_rows
@@ -16,12 +15,9 @@ from tapir.studio.frame import first_line, labelled, options, place_name, run_ur
 from tapir.studio.life import WINNERS, Story, read_stories, side_by_side
 from tapir.studio.rows import page_number
 from tapir.studio.runs import View
-from tapir.studio.tables import ALL
-from tapir.types import Difficulty, Verdict
+from tapir.types import Verdict
 
 SHOWN = 30
-MOST_VERDICTS = 50_000
-"""An evaluation's verdicts are read in whole; more than this are left to `tapir report --judge`."""
 ANSWERS_PAGE = 10
 
 
@@ -32,25 +28,10 @@ def judge_page(view: View) -> list[Element]:
 
 
 def _flips(view: View) -> Iterator[Element]:
-    if view.tables.exists(ALL):
-        rows = view.tables.flips(SHOWN)
-        (counts,) = view.tables.query(
-            f"SELECT count(*) AS n, count(*) FILTER (NOT consistent) AS flipped FROM {view.tables.file(ALL)} "
-            "WHERE kind = 'mfd'"
-        )
-        yield from _flip_table(view, "Selection", rows, counts["flipped"], counts["n"])
-    for pairs in judged_pairs(view.run)[1:]:
-        if pq.read_metadata(pairs.verdicts).num_rows > MOST_VERDICTS:
-            continue
-        found = [d for d in difficulties(read_rows(pairs.verdicts, Verdict)) if d.kind == "mfd"]
-        flipped = sorted((d for d in found if not d.consistent), key=lambda d: (-d.spread, d.instruction_id))
-        rows = _with_texts(view, flipped[:SHOWN])
-        yield from _flip_table(view, place_name(pairs.place), rows, len(flipped), len(found))
-
-
-def _with_texts(view: View, found: list[Difficulty]) -> list[dict[str, Any]]:
-    rows = {r["id"]: r for r in view.tables.details([d.instruction_id for d in found])}
-    return [{**rows[d.instruction_id], "mfd": d.value, "spread": d.spread} for d in found if d.instruction_id in rows]
+    """Of pairs that a judge has decided: checks and identical answers say the same in both orders."""
+    for pairs in judged_pairs(view.run):
+        title = "Selection" if pairs.place == SELECTION else place_name(pairs.place)
+        yield from _flip_table(view, title, *view.tables.flips(pairs.verdicts, BY_JUDGE, SHOWN))
 
 
 def _flip_table(view: View, title: str, rows: list[dict[str, Any]], flipped: int, total: int) -> Iterator[Element]:

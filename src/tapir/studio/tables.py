@@ -16,6 +16,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from tapir.curriculum.difficulty import DECIMALS
 from tapir.report.life import tables
 from tapir.store.confined import confined, rows_of
 from tapir.store.rundir import RunDir
@@ -277,15 +278,33 @@ class RunTables:
         )
         return {str(r["task"]): int(r["n"]) for r in rows}
 
-    def flips(self, most: int) -> list[dict[str, Any]]:
-        """Seeds whose winner changes with the order of the answers, those with the widest gap between them first."""
-        found = self.query(
-            f"SELECT instruction_id AS id, spread FROM {self.file(ALL)} WHERE kind = 'mfd' AND NOT consistent "
-            "ORDER BY spread DESC, id LIMIT $most",
-            {"most": most},
+    def flips(self, path: Path, methods: tuple[str, ...], most: int) -> tuple[list[dict[str, Any]], int, int]:
+        """Judged pairs whose winner changes with the order of the answers, the widest gap between the orders first.
+
+        With how many there are, and of how many that have equally many readable votes in each order.
+        """
+        orders = (
+            f"round(avg(gap) FILTER (\"order\" = '{order}'), {DECIMALS}) AS {order}"
+            for order in ("student_first", "teacher_first")
         )
-        spread = {r["id"]: r["spread"] for r in found}
-        return [{**row, "spread": spread[row["id"]]} for row in self.details(list(spread))]
+        votes = (
+            'SELECT instruction_id AS id, student, "order", teacher_score - student_score AS gap '
+            "FROM read_parquet($path) WHERE list_contains($methods, method)"
+        )
+        pairs = (
+            f"SELECT id, student, {', '.join(orders)} FROM ({votes}) GROUP BY ALL HAVING count(gap) > 0 AND "
+            "2 * count(gap) FILTER (\"order\" = 'student_first') = count(gap)"
+        )
+        values = {"path": str(path.resolve()), "methods": list(methods)}
+        flipped = "sign(student_first) <> sign(teacher_first)"
+        (counted,) = self.query(f"SELECT count(*) AS n, count(*) FILTER ({flipped}) AS flipped FROM ({pairs})", values)
+        rows = self.query(
+            "SELECT id, (student_first + teacher_first) / 2 AS mfd, abs(student_first - teacher_first) AS spread "
+            f"FROM ({pairs}) WHERE {flipped} ORDER BY spread DESC, id LIMIT $most",
+            {**values, "most": most},
+        )
+        texts = {row["id"]: row for row in self.details([r["id"] for r in rows])}
+        return [{**texts[r["id"]], **r} for r in rows if r["id"] in texts], int(counted["flipped"]), int(counted["n"])
 
     def against_check(self, path: Path, methods: tuple[str, ...], most: int) -> tuple[list[dict[str, Any]], int, int]:
         """Pairs of which the judge prefers the answer that the check holds for worse, the widest gap first.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -54,6 +55,30 @@ def test_a_mark_cannot_name_another_step_or_other_answers(writer: Asker, tmp_pat
     assert writer.ask("/run/run/marks", form={**verdict, "pair": "0" * 16, "value": "right"})[0] == 400
     assert writer.ask("/run/run/marks", form={**verdict, "value": "wrong"})[0] == 400
     assert read_marks(tmp_path / "run") == []
+
+
+def test_verdicts_inside_a_round_name_their_opponent_and_take_no_mark(writer: Asker, tmp_path: Path):
+    run = RunDir(tmp_path / "run")
+    grown = next(run.step("round_1/01_expanded", "").read(Instruction)).id
+    for place, name, student in (
+        ("round_1/01_expanded", "student_answers", "student_0"),
+        ("round_1/01_expanded", "direct", "teacher"),
+    ):
+        run.step(place, "").write(Answer, [Answer(grown, student, f"{student} says so")], name)
+    for place, student in (("round_1/01_expanded", "student_0"), ("round_1/03_enhanced_answers", "enhanced")):
+        both = [
+            Verdict(grown, "student_first", 4, 8, student=student),
+            Verdict(grown, "teacher_first", 4, 8, student=student),
+        ]
+        run.step(place, "").write(Verdict, both, "verdicts")
+    text = html.unescape(writer.page(f"/run/run/instruction/{grown}"))
+    assert "round 1 · expanded, verdicts: student_0 against teacher" in text
+    assert "round 1 · enhanced answers, verdicts: enhanced against the teacher's direct answer" in text
+    assert "The verdict is right" not in text
+    held_out = next(run.step("round_0/08_held_out", "").read(Instruction)).id
+    text = writer.page(f"/run/run/instruction/{held_out}")
+    assert "round 1 · evaluation, verdicts: student_1 against student_0" in text
+    assert "The verdict is right" in text
 
 
 def test_marked_verdicts_are_gold_for_the_judge(writer: Asker, tmp_path: Path):

@@ -8,6 +8,7 @@ from typing import Any
 
 from tapir.report.funnel import REASONS
 from tapir.report.life import Event, lives
+from tapir.report.marked import judged_pairs
 from tapir.report.markup import Child, Element, el, foreign, table
 from tapir.stages.gold import pair_mark
 from tapir.store.marks import Mark, read_marks, standing
@@ -148,8 +149,9 @@ def _judgings(view: View, story: Story, marks: list[Mark]) -> Iterator[Element]:
     verdicts = story.verdicts()
     if verdicts:
         yield el("h2", "Judgings")
+    markable = {p.place for p in judged_pairs(view.run)} if view.access.annotate and verdicts else set[str]()
     for (place, student), votes in verdicts.items():
-        against = "teacher" if place.endswith(("0/06_verdicts", ".teacher_verdicts")) else "student_0"
+        against = opponent(place)
         rows: list[list[Child]] = [
             [str(v["order"]).replace("_", " "), str(v["method"]), foreign(str(v["judge"]), 40), str(v["vote"]),
              _score(v["student_score"]), _score(v["teacher_score"]), foreign(v["problem"] or "", 60)]
@@ -165,9 +167,16 @@ def _judgings(view: View, story: Story, marks: list[Mark]) -> Iterator[Element]:
                 for part in (el("h4", order.replace("_", " ")), text_block(said, MOST_RAW_CHARS))
             )
             yield el("details", el("summary", "What the judge wrote"), el("div", texts, class_="asked"), class_="data")
-        marking = _verdict_form(view, story, place, student, against)
-        if marking is not None and view.access.annotate and not place.endswith(".canaries"):
+        marking = _verdict_form(view, story, place, student, against) if place in markable else None
+        if marking is not None:
             yield marking
+
+
+def opponent(place: str) -> str:
+    """Whose answer a table of verdicts compares with: who stands in the teacher's place there."""
+    if place.endswith("03_enhanced_answers.verdicts"):
+        return "the teacher's direct answer"
+    return "student_0" if place.endswith(("_evaluation.verdicts", ".canaries")) else "teacher"
 
 
 def _score(value: float | None) -> str:

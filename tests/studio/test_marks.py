@@ -11,10 +11,10 @@ from asking import Asker
 
 from tapir.report.marked import judged_pairs, marked_gold, marked_report
 from tapir.stages.gold import pair_mark
-from tapir.store.marks import Kind, Mark, append_mark, read_marks
+from tapir.store.marks import Kind, Mark, append_mark, read_marks, standing
 from tapir.store.rundir import RunDir
 from tapir.store.tables import read_rows, write_rows
-from tapir.types import Answer, Instruction, Verdict
+from tapir.types import Answer, Example, Instruction, Rejection, Verdict
 
 
 def fields(text: str, kind: str) -> dict[str, str]:
@@ -39,6 +39,41 @@ def test_a_dropped_instruction_is_in_the_run_with_author_and_step(writer: Asker,
     assert (found.kind, found.value, found.author, found.place) == ("drop", "drop", "ada", "round_0/02_classified")
     assert "Take it back in" in writer.page(path)
     assert "1 mark by ada" in writer.page("/run/run")
+
+
+def test_a_drop_that_the_run_has_used_is_taken_back_on_its_page(writer: Asker, tmp_path: Path):
+    row, *others = pool(tmp_path)
+    path = f"/run/run/instruction/{row.id}"
+    writer.ask("/run/run/marks", form={**fields(writer.page(path), "drop"), "value": "drop"})
+    RunDir(tmp_path / "run").step("round_0/02_classified", "").write(Instruction, others)
+    text = writer.page(path)
+    assert "Take it back in" in text
+    assert "Correct its task" not in text
+    status, headers, _ = writer.ask("/run/run/marks", form={**fields(text, "drop"), "value": ""})
+    assert (status, headers["location"]) == (303, path)
+    assert standing(read_marks(tmp_path / "run")) == []
+
+
+def test_a_dropped_grown_row_is_taken_back_on_the_overview(writer: Asker, tmp_path: Path):
+    step = RunDir(tmp_path / "run").step("round_1/01_expanded", "")
+    row, *others = list(step.read(Instruction))
+    path = f"/run/run/instruction/{row.id}"
+    writer.ask("/run/run/marks", form={**fields(writer.page(path), "drop"), "value": "drop"})
+    # The run has grown another row in its place: only its text is kept, among the refused.
+    step.write(Instruction, others)
+    step.write(Rejection, [Rejection(row.text, "Math", others[0].id, "dropped by a person")], "rejected")
+    run = RunDir(tmp_path / "run").step("round_1/04_mix", "")
+    run.write(Example, [e for e in run.read(Example) if e.instruction_id != row.id])
+    assert writer.ask(path)[0] == 404
+    text = writer.page("/run/run")
+    assert row.text.strip() in text
+    assert path not in text
+    form = fields(text, "drop")
+    assert writer.ask("/run/run/marks", form={**form, "place": "round_1/02_refined", "value": ""})[0] == 400
+    status, headers, _ = writer.ask("/run/run/marks", form={**form, "value": ""})
+    assert (status, headers["location"]) == (303, "/run/run")
+    assert standing(read_marks(tmp_path / "run")) == []
+    assert "Take it back in" not in writer.page("/run/run")
 
 
 def test_a_label_must_be_a_task_type(writer: Asker, tmp_path: Path):

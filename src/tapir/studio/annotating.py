@@ -131,20 +131,26 @@ def decide(view: View, asked: Mapping[str, str], count: int) -> None:
 
 
 def mark(view: View, asked: Mapping[str, str]) -> str:
-    """Keep a mark on one instruction; returns the instruction's id."""
+    """Keep a mark on one instruction; returns the page to go on with, the overview where it has none of its own."""
     instruction_id, kind, value = asked.get("instruction_id", ""), asked.get("kind", ""), asked.get("value", "")
     story = read_story(view, instruction_id) if instruction_id else None
-    if story is None:
+    drops = {m.instruction_id: m.place for m in standing(read_marks(view.run.root)) if m.kind == "drop"}
+    if story is None and instruction_id not in drops:
         raise DataError("the run holds no such instruction; reload the page")
-    if kind == "verdict":
+    page = f"instruction/{instruction_id}" if story else ""
+    if kind == "verdict" and story:
         append_mark(view.run.root, _verdict_mark(view, story, asked))
-        return instruction_id
-    if kind not in ("drop", "label") or story.home is None or story.home != asked.get("place"):
+        return page
+    place = story.home if story else None
+    if place is None and kind == "drop":
+        # The run has used the mark, so no table says where this stood.
+        place = drops.get(instruction_id)
+    if kind not in ("drop", "label") or place is None or place != asked.get("place"):
         raise DataError("this instruction cannot be marked so; reload the page")
     if kind == "label" and value not in ("", *view.task_names):
         raise DataError(f"{value!r} is no task type of this run")
-    append_mark(view.run.root, Mark(kind, instruction_id, value, story.home, view.author, now()))
-    return instruction_id
+    append_mark(view.run.root, Mark(kind, instruction_id, value, place, view.author, now()))
+    return page
 
 
 def _verdict_mark(view: View, story: Story, asked: Mapping[str, str]) -> Mark:

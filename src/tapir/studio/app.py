@@ -104,8 +104,8 @@ class Studio:
 
     async def marked(self, request: Request) -> Response:
         asked, view = await self._form(request)
-        instruction_id = await run_in_threadpool(mark, view, asked)
-        return RedirectResponse(run_url(view.key, f"instruction/{instruction_id}"), 303)
+        then = await run_in_threadpool(mark, view, asked)
+        return RedirectResponse(run_url(view.key, then), 303)
 
     async def _form(self, request: Request) -> tuple[Asked, View]:
         """The form's fields; only ones that carry our token."""

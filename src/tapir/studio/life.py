@@ -38,7 +38,7 @@ class Story:
 
     @property
     def home(self) -> str | None:
-        """The step that hands this instruction on: where marks on it take effect."""
+        """The step that hands this instruction on: where marks on it take effect. None once one has dropped it."""
         places = [e.place for e in self.events if e.row.get("id") == self.id]
         wanted = [p for p in places if p.endswith(("02_classified", "08_held_out", "01_expanded"))]
         return wanted[0] if wanted else None
@@ -183,9 +183,9 @@ def _score(value: float | None) -> str:
     return "–" if value is None else f"{value:.3g}"
 
 
-def form(view: View, *children: Child | list[Element], kind: str, story: Story, place: str) -> Element:
-    """A form that adds one mark."""
-    hidden = {"form_token": view.access.form_token, "kind": kind, "instruction_id": story.id, "place": place}
+def form(view: View, *children: Child | list[Element], kind: str, about: str, place: str) -> Element:
+    """A form that adds one mark on this instruction."""
+    hidden = {"form_token": view.access.form_token, "kind": kind, "instruction_id": about, "place": place}
     return el(
         "form",
         [el("input", type="hidden", name=k, value=v) for k, v in hidden.items()],
@@ -220,7 +220,7 @@ def _verdict_form(view: View, story: Story, place: str, student: str, against: s
             *([("", "Take it back")] if mine else []),
         )
     ]
-    return form(view, hidden, buttons, kind="verdict", story=story, place=place)
+    return form(view, hidden, buttons, kind="verdict", about=story.id, place=place)
 
 
 def _refined(story: Story) -> Iterator[Element]:
@@ -270,30 +270,38 @@ def _said_marks(marks: list[Mark]) -> Iterator[Element]:
     yield table(("mark", "says", "better", "about", "by", "at (UTC)"), rows, caption="Standing marks")
 
 
-def _forms(view: View, story: Story, marks: list[Mark]) -> Iterator[Element]:
-    if not view.access.annotate or story.home is None:
-        return
-    dropped = any(m.kind == "drop" for m in marks)
-    label = next((m.value for m in marks if m.kind == "label"), "")
-    yield el("h2", "Mark it")
-    names = view.task_names
-    row = story.instruction or {}
-    yield form(
+def drop_form(view: View, instruction_id: str, place: str, *, dropped: bool) -> Element:
+    """Drops an instruction from the step that hands it on, or takes it back in."""
+    return form(
         view,
         el("button", "Take it back in" if dropped else "Drop this instruction", type="submit", name="value",
            value="" if dropped else "drop"),
         el("span", "Takes effect when the run is started again.", class_="note"),
-        kind="drop", story=story, place=story.home,
+        kind="drop", about=instruction_id, place=place,
     )  # fmt: skip
+
+
+def _forms(view: View, story: Story, marks: list[Mark]) -> Iterator[Element]:
+    dropped = next((m.place for m in marks if m.kind == "drop"), None)
+    # Once the run has taken the mark in, no step hands the instruction on: only the mark tells where it was dropped.
+    place = story.home or dropped
+    if not view.access.annotate or place is None:
+        return
+    yield el("h2", "Mark it")
+    yield drop_form(view, story.id, place, dropped=dropped is not None)
+    if story.home is None:
+        return
+    label = next((m.value for m in marks if m.kind == "label"), "")
+    task = label or str((story.instruction or {}).get("task"))
     yield form(
         view,
-        labelled("Correct its task", el("select", options(names, label or str(row.get("task"))), name="value")),
+        labelled("Correct its task", el("select", options(view.task_names, task), name="value")),
         el("button", "Save label", type="submit"),
-        kind="label", story=story, place=story.home,
+        kind="label", about=story.id, place=place,
     )  # fmt: skip
     if label:
         yield form(view, el("button", "Take the label back", type="submit", name="value", value=""),
-                   kind="label", story=story, place=story.home)  # fmt: skip
+                   kind="label", about=story.id, place=place)  # fmt: skip
 
 
 def _everything(story: Story) -> Element:

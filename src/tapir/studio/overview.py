@@ -6,12 +6,15 @@ from collections.abc import Iterator
 
 from tapir.report.markup import Child, Element, el, foreign, table
 from tapir.report.text import table as results_table
-from tapir.store.marks import read_marks, standing
+from tapir.steps.judgement import DROPPED
+from tapir.store.marks import Mark, read_marks, standing
 from tapir.store.progress import StageProgress
-from tapir.studio.frame import ago, duration, place_name, run_url, tag
+from tapir.studio.frame import ago, duration, first_line, place_name, run_url, tag
+from tapir.studio.life import drop_form
 from tapir.studio.runs import View
 
 STATES = {"done": "done", "stale": "stale", "missing": "to do", "working": "working", "stopped": "stopped"}
+MOST_DROPS = 100
 
 
 def runs_table(views: dict[str, View]) -> list[Element]:
@@ -63,7 +66,26 @@ def overview(view: View) -> list[Element]:
         if stale:
             said = f"{len(stale)} steps have not taken them in yet, from {place_name(stale[0])} on; "
             parts.append(el("p", said, el("code", "tapir run"), " with the same recipe and --out does.", class_="note"))
+        parts += _drops(view, [m for m in marks if m.kind == "drop"])
     return parts
+
+
+def _drops(view: View, drops: list[Mark]) -> Iterator[Element]:
+    """What people have dropped, to be taken back: once the run has used the marks, some have no page of their own."""
+    if not drops:
+        return
+    shown = drops[: -MOST_DROPS - 1 : -1]
+    texts = view.tables.texts([m.instruction_id for m in shown])
+    grown = view.tables.refused_for(DROPPED)
+    rows: list[list[Child]] = []
+    for m in shown:
+        said = el("bdi", first_line(texts.get(m.instruction_id) or grown.get(m.instruction_id) or m.instruction_id))
+        text = el("a", said, href=run_url(view.key, f"instruction/{m.instruction_id}"))
+        back = drop_form(view, m.instruction_id, m.place, dropped=True) if view.access.annotate else "–"
+        rows.append([text if m.instruction_id in texts else said, place_name(m.place), foreign(m.author, 40), back])
+    latest = f"the latest {len(shown)} of {len(drops):,}" if len(shown) < len(drops) else f"{len(drops)}"
+    head = ("instruction", "step", "by", "")
+    yield el("div", table(head, rows, caption=f"Dropped by people: {latest}"), class_="rows")
 
 
 def _marks_said(count: int, authors: set[str]) -> str:

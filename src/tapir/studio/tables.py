@@ -20,6 +20,7 @@ from tapir.curriculum.difficulty import DECIMALS
 from tapir.report.life import tables
 from tapir.store.confined import confined, rows_of
 from tapir.store.rundir import RunDir
+from tapir.types import Instruction
 
 PAGE = 50
 DROPPED, REJECTED = ".dropped", ".rejected"
@@ -241,6 +242,18 @@ class RunTables:
         )
         by_id = {row["id"]: row for row in self._measured(found)}
         return [by_id[i] for i in ids if i in by_id]
+
+    def texts(self, ids: list[str]) -> dict[str, str]:
+        """Texts of those that some table still holds, also as seeds that were dropped later."""
+        found = [*self.details(ids), *self.details(ids, "round_0/01_seeds")]
+        return {row["id"]: row["text"] for row in found}
+
+    def refused_for(self, reason: str) -> dict[str, str]:
+        """Texts of grown instructions that were refused for this, by the id that they would have had."""
+        rejected = [f"SELECT text FROM {self.file(p)} WHERE reason = $reason"
+                    for p in tables(self.run) if p.endswith(REJECTED)]  # fmt: skip
+        rows = self.query(" UNION ".join(rejected), {"reason": reason}) if rejected else []
+        return {Instruction(row["text"]).id: row["text"] for row in rows}
 
     def tasks(self) -> list[str]:
         """Task types in the pool."""

@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from asking import Asker
@@ -101,6 +102,16 @@ def test_a_filter_narrows_the_table_and_says_how_many_fit(reader):
     one = reader.page("/run/run/rows?stage=round_0/02_classified&q=QUESTION+123")
     assert "1 row handed on" in one
     assert "Question 123" in one
+
+
+@pytest.mark.parametrize("said", ["İstanbul", "ΟΔΥΣΣΕΥΣ"])
+def test_a_search_finds_what_is_written_as_it_was_typed(invent, tmp_path: Path, said: str):
+    run = invent(seeds=4, held_out=3, rounds=1, until="classified")
+    rows = list(run.step("round_0/02_classified", "").read(Instruction))
+    run.step("round_0/02_classified", "").write(Instruction, [*rows, Instruction(f"How large is {said} now?")])
+    with serving(tmp_path) as url:
+        text = Asker(url).page(f"/run/run/rows?stage=round_0/02_classified&q={quote(said)}")
+    assert "1 row handed on" in text
 
 
 def test_dropped_rows_are_listed_by_reason(reader, finished_run: RunDir):

@@ -353,8 +353,9 @@ def _conditions(wanted: Filter, verdicts: str) -> tuple[list[str], dict[str, Any
     clauses: list[str] = []
     values: dict[str, Any] = {}
     if wanted.text:
-        clauses.append("(contains(lower(text), $text) OR starts_with(id, $text))")
-        values["text"] = wanted.text.lower()
+        # Both lowered by the database: Python lowers some letters in another way.
+        clauses.append("(contains(lower(text), lower($text)) OR starts_with(id, lower($text)))")
+        values["text"] = wanted.text
     for name, value in (("task", wanted.task), ("origin", wanted.origin)):
         if value:
             clauses.append(f"{name} = ${name}")

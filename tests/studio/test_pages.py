@@ -19,7 +19,7 @@ from tapir.steps.plans import round_table
 from tapir.store.progress import ProgressFile
 from tapir.store.rundir import RunDir
 from tapir.studio.serving import serving
-from tapir.types import Answer, Difficulty, Dropped, Instruction, Receipt, Verdict
+from tapir.types import Answer, Difficulty, Dropped, Example, Instruction, Message, Receipt, Verdict
 
 ATTACKS = (
     "<script>alert(1)</script><img src=x onerror=alert(2)>[click](javascript:alert(3))"
@@ -135,6 +135,37 @@ def test_what_a_dropped_seed_repeats_is_a_link_where_it_has_a_page(reader, finis
     assert text.count(f'<a href="/run/run/instruction/{kept}">{kept}</a>') == 7
     assert "<td>gsm8k/9</td>" in reader.page("/run/run/rows?stage=round_0/01_seeds&dropped=contaminated")
     assert "(unreadable)</bdi></th>" in reader.page("/run/run/rows?stage=round_0/01_seeds&dropped=broken_json")
+
+
+def test_held_out_instructions_without_an_answer_are_listed(invent, tmp_path: Path):
+    run = invent(seeds=4, held_out=5, rounds=1, until="held_out")
+    step = run.step("round_0/08_held_out", "again")
+    step.write(Answer, list(step.read(Answer, "answers"))[:3], "answers")
+    step.finish(Receipt("held_out", rows_in=5, rows_out=3, dropped=Counter(truncated=2)))
+    with serving(tmp_path) as url:
+        text = Asker(url).page("/run/run/rows?stage=round_0/08_held_out&dropped=truncated")
+    assert "2 rows dropped by" in text
+    assert "Held-out question 4" in text
+
+
+def test_undrawn_hard_rows_are_those_that_the_round_could_draw(invent, tmp_path: Path):
+    run = invent(seeds=20, held_out=3, rounds=1, until="hard")
+    hard = len(list(run.step("round_0/07_hard", "").read(Difficulty)))
+    for number in (2, 10):
+        grown = [Instruction(f"Grown {number}.{n}", origin="expanded", round=number) for n in range(4)]
+        run.step(f"round_{number}/01_expanded", "").write(Instruction, grown)
+        # The last grown one lost its answer, the one before is drawn.
+        answers = [Answer(i.id, "teacher", "Yes.") for i in grown[:3]]
+        run.step(f"round_{number}/03_enhanced_answers", "").write(Answer, answers)
+        step = run.step(f"round_{number}/04_mix", "x")
+        step.write(Example, [Example((*grown[2].messages(), Message("assistant", "Yes.")), grown[2].id, "Math", True)])
+        step.finish(Receipt("mix", rows_in=2, rows_out=1, dropped=Counter(undrawn_hard=1)))
+    with serving(tmp_path) as url:
+        asker = Asker(url)
+        second, tenth = (asker.page(f"/run/run/rows?stage=round_{n}/04_mix&dropped=undrawn_hard") for n in (2, 10))
+    assert f"{hard + 2} rows dropped by" in second
+    # Of round 2 the drawn row is there to be drawn again.
+    assert f"{hard + 3 + 2} rows dropped by" in tenth
 
 
 def test_a_search_and_a_sort_work_on_dropped_seeds_too(reader):

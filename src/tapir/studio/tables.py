@@ -152,7 +152,7 @@ class RunTables:
             columns = found.format(task="NULL::VARCHAR", origin="'seed'", round=0)
             columns = f'instruction_id AS id, {columns}, "where", repeats'
             return f"SELECT {columns} FROM {self.file(stage + DROPPED)} WHERE reason = $dropped"
-        columns = found.format(task="task", origin="'expanded'", round=int(stage.partition("/")[0][6:]))
+        columns = found.format(task="task", origin="'expanded'", round=_round(stage))
         columns = f"'' AS id, {columns}, '' AS \"where\", parent_id AS repeats"
         return f"SELECT {columns} FROM {self.file(stage + REJECTED)} WHERE reason = $dropped"
 
@@ -384,17 +384,35 @@ def dropped_ids(found: RunTables, stage: str, reason: str) -> str:
             return f"({every}) EXCEPT ({hard})"
         case "07_hard", _:
             return f"({found.ids_of('round_0/06_verdicts')}) EXCEPT ({every})"
+        case "08_held_out", _:
+            return f"({found.ids_of(stage)}) EXCEPT ({found.ids_of(f'{stage}.answers')})"
         case "04_mix", _:
-            grown = [found.ids_of(p) for p in tables(found.run) if p.endswith("/01_expanded") and p <= stage]
-            difficult = " UNION ".join(f"({q})" for q in [hard, *grown])
-            answered = found.ids_of("round_0/03_teacher_answers")
-            supply = f"({difficult})" if reason == "undrawn_hard" else f"(({answered}) EXCEPT ({hard}))"
-            return f"{supply} EXCEPT ({found.ids_of(stage)})"
+            supply = _drawn_from(found, stage, hard=reason == "undrawn_hard")
+            return f"({supply}) EXCEPT ({found.ids_of(stage)})"
         case name, _:
             before = INPUTS.get(name)
             folder = stage.partition("/")[0]
             into = found.ids_of(f"{folder}/{before}") if before else "SELECT '' AS id WHERE false"
             return f"({into}) EXCEPT ({found.ids_of(stage)})"
+
+
+def _drawn_from(found: RunTables, stage: str, *, hard: bool) -> str:
+    """A query for the seeds and the grown rows, hard or easy, that a round may draw: those that have an answer."""
+
+    def of(name: str) -> str:
+        rounds = range(1, _round(stage) + 1)
+        return " UNION ALL ".join(found.ids_of(f"round_{r}/{name}") for r in rounds)
+
+    answered = f"({of('03_enhanced_answers')}) UNION ALL ({of('01_expanded.direct')})"
+    difficult, easy = found.ids_of("round_0/07_hard"), of("01_expanded.easy")
+    if hard:
+        return f"({difficult}) UNION ((({of('01_expanded')}) INTERSECT ({answered})) EXCEPT ({easy}))"
+    seeds = f"({found.ids_of('round_0/03_teacher_answers')}) EXCEPT ({difficult})"
+    return f"({seeds}) UNION (({easy}) INTERSECT ({answered}))"
+
+
+def _round(place: str) -> int:
+    return int(place.partition("/")[0].removeprefix("round_"))
 
 
 INPUTS = {

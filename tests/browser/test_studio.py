@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,21 @@ def test_a_search_narrows_the_table_as_one_types_and_a_row_opens(watched, studio
     page.locator("#result tbody a").click()
     page.get_by_role("heading", name="Judgings").wait_for()
     assert "<script>alert(1)</script>" in page.locator(".asked.main").inner_text()
+
+
+def test_a_slow_reply_to_an_earlier_search_does_not_undo_the_later_one(watched, studio: str):
+    page, first, held = watched(f"{studio}/run/finished/rows"), re.compile(r"q=question\+1&"), []
+    page.route(first, lambda route: held.append(route))
+    with page.expect_request(first):
+        page.get_by_label("Search").fill("question 1")
+    page.get_by_label("Search").fill("question 117")
+    page.get_by_text("1 row handed on").wait_for()
+    with page.expect_response(first) as late:
+        held[0].continue_()
+    late.value.finished()
+    page.evaluate("new Promise(requestAnimationFrame)")
+    assert page.get_by_text("1 row handed on").is_visible()
+    assert "question+117" in page.url
 
 
 def test_moving_delta_changes_what_is_kept(watched, studio: str):

@@ -2,13 +2,13 @@
 // Everything works without it. It only ever puts in place elements of pages that this server rendered and escaped.
 "use strict";
 
-async function replaced(url, id) {
+async function replaced(url, id, wanted = () => true) {
   const answer = await fetch(url, { headers: { Accept: "text/html" } });
   if (!answer.ok) return false;
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
   const fresh = page.getElementById(id);
   const old = document.getElementById(id);
-  if (!fresh || !old) return false;
+  if (!fresh || !old || !wanted()) return false;
   old.replaceWith(document.adoptNode(fresh));
   return true;
 }
@@ -23,7 +23,8 @@ function filters(form) {
     const url = `${location.pathname}?${query}`;
     const target = document.getElementById(form.dataset.replace);
     if (target) target.setAttribute("aria-busy", "true");
-    if (await replaced(url, form.dataset.replace) && mine === asked) history.replaceState(null, "", url);
+    // Replies may come in another order than they were asked for: an earlier one is no longer wanted.
+    if (await replaced(url, form.dataset.replace, () => mine === asked)) history.replaceState(null, "", url);
   };
   const soon = (delay) => { clearTimeout(waiting); waiting = setTimeout(ask, delay); };
   form.addEventListener("input", (event) => {

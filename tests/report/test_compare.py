@@ -125,6 +125,8 @@ def test_the_page_has_a_table_a_figure_and_every_number_with_its_interval(runs: 
     assert page.count("<svg") >= 9
     assert "95 % CI" in page
     assert ">worse<" in page
+    # A ratio of sums: a long answer weighs more than a short one.
+    assert "the NLL is then per token over all their answers together" in page
 
 
 def test_hostile_names_are_never_markup(invent: MakeRun, tmp_path: Path):

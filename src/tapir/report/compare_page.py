@@ -97,9 +97,9 @@ def _differences(found: Sequence[Entry]) -> Iterator[Element]:
     head = ("run", "measure", "difference", "95 % CI", "rows", "compared", "p (Holm)", "so it is")
     yield table(head, rows, caption=f"Each run's last student less that of {found[0].name}")
     note = (
-        "In pairs: instruction by instruction, on those that both runs have; the NLL is then a mean over instructions. "
-        "Apart: from the two intervals, which overstates the difference's on equal prompts. A win rate is against each "
-        "run's own student_0."
+        "In pairs: instruction by instruction, on those that both runs have; the NLL is then per token over all their "
+        "answers together. Apart: from the two intervals, which overstates the difference's on equal prompts. A win "
+        "rate is against each run's own student_0."
     )
     yield el("p", note, class_="note")
 

@@ -192,6 +192,24 @@ def test_a_schema_that_never_ends_or_points_nowhere_is_skipped() -> None:
     assert result({"kind": "json", "schema": {"$ref": "#/$defs/x"}}, "1").skipped == "schema_ref_unresolved"
 
 
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def test_a_schema_may_name_the_dialect_that_is_evaluated() -> None:
+    named = {"$schema": DIALECT, "type": "array", "prefixItems": [{"const": 1}]}
+    assert passes({"kind": "json", "schema": named}, "[1, 2]")
+    assert not passes({"kind": "json", "schema": named}, "[2, 1]")
+
+
+def test_a_schema_that_names_its_dialect_keeps_the_time_limit_of_its_patterns(monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_slow(*_: Any, timeout: float) -> None:
+        raise TimeoutError
+
+    monkeypatch.setattr("tapir.curriculum.checks.regex.search", too_slow)
+    again = {"$schema": DIALECT, "pattern": "a", "items": {"$ref": "#"}}
+    assert result({"kind": "json", "schema": again}, '["a"]').skipped == "pattern_timeout"
+
+
 @pytest.mark.parametrize(
     ("check", "what"),
     [
@@ -208,6 +226,10 @@ def test_a_schema_that_never_ends_or_points_nowhere_is_skipped() -> None:
         ('{"kind": "json", "schema": {"$ref": "http://example.com/s"}}', "nothing is fetched"),
         ('{"kind": "json", "schema": {"patternProperties": {"a": {}}}}', "patternProperties"),
         ('{"kind": "json", "schema": {"pattern": "("}}', "regex"),
+        ('{"kind": "json", "schema": {"$schema": 3}}', "$schema 3 is not supported"),
+        ('{"kind": "json", "schema": {"$schema": null}}', "$schema None is not supported"),
+        ('{"kind": "json", "schema": {"$schema": "http://json-schema.org/draft-07/schema#"}}', "2020-12"),
+        ('{"kind": "json", "schema": {"not": {"$schema": "http://json-schema.org/draft-04/schema#"}}}', "at the top"),
         ('{"kind": "format", "constraints": []}', "constraints"),
         ('{"kind": "format", "constraints": [{"id": "max_words"}]}', "constraints.0.max_words.n"),
     ],

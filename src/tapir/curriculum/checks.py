@@ -41,6 +41,9 @@ PATTERN_TIMEOUT_S = 1.0
 MAX_ANSWER_CHARS = 200_000
 """What lies beyond is not looked at: no answer of this kind is that long, and time is bounded."""
 
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+"""The one kind of JSON Schema that is evaluated here."""
+
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 OptionLabel = Annotated[str, Field(pattern=r"^[A-Za-z0-9]{1,3}$")]
 
@@ -109,10 +112,14 @@ class JsonCheck(_Check):
     @classmethod
     def _is_a_schema(cls, schema: dict[str, Any]) -> dict[str, Any]:
         from jsonschema import SchemaError
-        from jsonschema.validators import validator_for
 
+        # Another dialect would be evaluated by this one's rules, which read some of its keywords differently.
+        if schema.get("$schema", DIALECT) not in (DIALECT, f"{DIALECT}#"):
+            raise ValueError(f"$schema {schema['$schema']!r} is not supported; leave it out, or give {DIALECT!r}")
+        # Wherever a schema names its dialect, the library goes back to its own, which has no time limit.
+        schema = {key: value for key, value in schema.items() if key != "$schema"}
         try:
-            validator_for(schema, default=_json_schema_dialect()).check_schema(schema)
+            _json_schema_dialect().check_schema(schema)
         except (SchemaError, RecursionError) as error:
             raise ValueError(f"not a JSON schema: {getattr(error, 'message', 'nested too deep')}") from error
         _refuse_unsafe(schema)
@@ -296,11 +303,13 @@ def _timed_dialect() -> Any:
 
 
 def _refuse_unsafe(schema: Any) -> None:
-    """`patternProperties` has no place for a time limit; an outside `$ref` would have to be fetched."""
+    """Some keywords have no place for a time limit, or lose it; an outside `$ref` would have to be fetched."""
     if isinstance(schema, dict):
         for key, value in cast("dict[str, Any]", schema).items():
             if key == "patternProperties":
                 raise ValueError("patternProperties is not supported; use propertyNames with a pattern")
+            if key == "$schema" and isinstance(value, str):
+                raise ValueError("$schema inside the schema is not supported; give it at the top, or leave it out")
             if key in ("$ref", "$dynamicRef") and isinstance(value, str) and not value.startswith("#"):
                 raise ValueError(f"{key} {value!r} lies outside the schema and nothing is fetched; use $defs")
             if key == "pattern" and isinstance(value, str):

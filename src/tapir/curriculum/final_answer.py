@@ -23,8 +23,10 @@ _NUMBER = re.compile(
     r"|[1-9]\d{0,2}(?:[ '_]\d{3})+(?:\.\d+)?(?!\d)"
     r"|\d+,\d+(?![\d,])|\d+(?:\.\d+)?|\.\d+)"
     r"(?:[eE](?P<exponent>[-+]?\d{1,3})(?!\d))?"
-    r"(?:\s?/\s?(?P<under>[1-9]\d*)(?![\d/]))?"
+    r"(?:\s?/\s?(?P<under>[1-9]\d*)(?![\d/])|[ ](?P<part>\d{1,4}/[1-9]\d{0,3})(?![\d/]))?"
 )
+_SIGNED = re.compile(r"(?:^|[=≈~<>:(\[{,+*/×÷·$|]|\b(?:is|are|be|equals))[ \t]*\Z", re.IGNORECASE)
+"""What a sign with a space behind it comes after; after anything else it is a dash: "Total cost - $42"."""
 _SHORT_UNIT = r"(?:[kcmdn]?[mglshLVWJ]|min|hrs?|mph|lbs?|oz|ft|st|nd|rd|th)(?:\^?[23])?"
 _UNIT = (
     rf"(?:\s?\\?[%‰$€£¥₹]|\s?°\s?[CFK]?"
@@ -32,7 +34,9 @@ _UNIT = (
 )
 _ONLY_NUMBER = re.compile(rf"[\s*`\"']*{_NUMBER.pattern}{_UNIT}[\s*`\"'.,;!?]*")
 _STATED = re.compile(r"####|\\boxed\b|\b(?:final\s+)?(?:answer|result)\s*(?:is|:|=)", re.IGNORECASE)
-_FRACTION = re.compile(r"\\d?frac\s*\{([^{}]{1,40})\}\s*\{([^{}]{1,40})\}")
+_LIST_MARK = re.compile(r"(?<=\n)[ \t]*[-+*•][ \t]+(?=\S)")
+_MIXED = re.compile(r"(?<=\d)(?=[¼½¾⅐-⅞]|\\[dt]?frac)")
+_FRACTION = re.compile(r"\\[dt]?frac\s*\{([^{}]{1,40})\}\s*\{([^{}]{1,40})\}")
 _LAST_STATED = 20
 _SENTENCE_END = re.compile(r"\n|[.!?](?=\s|$)")
 _FENCE = re.compile(r"[ \t]*(`{3,}|~{3,})[ \t]*([\w+-]*)")
@@ -70,7 +74,9 @@ def only_number(text: str) -> Fraction | None:
 
 
 def _readable(text: str) -> str:
-    return _FRACTION.sub(r"\1/\2", plain(text)).replace("**", "").replace("\\$", "$").replace("\\(", " ")
+    # "2½" is two and a half, and would be 21/2 once the fraction is written out.
+    text = _FRACTION.sub(r"\1/\2", plain(_MIXED.sub(" ", text))).replace("**", "")
+    return _LIST_MARK.sub("", text).replace("\\$", "$").replace("\\(", " ")
 
 
 def _to_sentence_end(rest: str) -> str:
@@ -102,7 +108,16 @@ def _value(match: re.Match[str]) -> Fraction | None:
     value = Fraction(re.sub(r"[,' _]", "", body)) * Fraction(10) ** int(match["exponent"] or 0)
     if match["under"]:
         value /= int(match["under"])
-    return -value if "-" in (match["sign"], match["sign2"]) else value
+    elif match["part"]:
+        value += Fraction(match["part"])
+    return -value if _is_negative(match) else value
+
+
+def _is_negative(match: re.Match[str]) -> bool:
+    at = match.start("sign")
+    if match["sign"] and match.string[at + 1].isspace() and not _SIGNED.search(match.string[max(0, at - 20) : at]):
+        return match["sign2"] == "-"
+    return "-" in (match["sign"], match["sign2"])
 
 
 def normalised(text: str) -> str:

@@ -80,17 +80,19 @@ _OPENING = re.compile(r"[ \t]*(?:\n[ \t]*){0,3}(?:</?[a-z_]{1,12}>|\\boxed|[\[({
 _VALUE = re.compile(
     r"(?P<sign>[-+])?(?P<number>\d+(?:\.\d+|,\d{1,2}(?!\d)|,\d{3,})?)"
     r"(?:[ \t]*[\])}>\"'$_]+)?"
-    r"(?:[ \t]*(?:/|out[ ]of|von|sur|de)[ \t]*(?P<scale>\d+(?:\.\d+)?))?",
+    r"(?:[ \t(\[]*(?:(?:points?|stars?|marks?)[ \t(\[]*)?"
+    r"(?:/|(?:out[ ])?of(?:[ ](?:the|a(?:[ ]possible)?))?|von|sur|de)[ \t]*(?P<scale>\d+(?:\.\d+)?))?",
     re.IGNORECASE,
 )
 _RANGE = re.compile(
     r"[ \t\])>\"'_$]*(?:-|~|to|or|and|through|bis|\.\.+|…|±|/|&)[ \t\[(<\"'_$]*\d|[ \t]*(?:-|~|to|or)[ \t]*$",
     re.IGNORECASE | re.MULTILINE,
 )
-_GLUED = re.compile(r"[ \t]*[\d.,]*\d|[^\W_]|[%²³½¼¾⅓⅔⁄°^]", re.IGNORECASE)
+_GLUED = re.compile(r"[ \t]*(?:[\d.,]*\d|[+=→%]|->)|[^\W_]|[²³½¼¾⅓⅔⁄°^]", re.IGNORECASE)
+"""What makes the number a part of something else: a longer number, a sum, a change, a share."""
 _BETWEEN = re.compile(r"(?:between|from)\b[^\n]{0,20}?\d", re.IGNORECASE)
 _NO_NUMBER = re.compile(r"(?:n\s?/\s?a|n\.a\.?|na|none|nan|null|unknown|undefined|inf|\?|-)(?![^\W_])", re.IGNORECASE)
-_NUMBER_ENDS = re.compile(r"[ \t]*(?:$|[.,;:|)\]\-–(<&]|and\b|points?\b|vs\b)", re.IGNORECASE | re.MULTILINE)
+_NUMBER_ENDS = re.compile(r"[ \t]*(?:$|[.,;:|)\]\-–(<&%]|and\b|points?\b|vs\b)", re.IGNORECASE | re.MULTILINE)
 
 
 def score_lines(cleaned: str) -> list[Mark]:
@@ -108,8 +110,8 @@ def _mark(text: str, label: re.Match[str]) -> Mark | None:
     if opening and "\n" in opening[0] and not (named and text[at : at + 1].isdigit()):
         return None  # an empty line: the score is missing, which is not the same as unreadable
     value, problem, end = score_at(text, at)
-    if not named and problem in (None, "not_a_number"):
-        plain = _NUMBER_ENDS.match(text, end) if problem is None else _NO_NUMBER.match(text, at)
+    if not named and problem != "range":
+        plain = _NO_NUMBER.match(text, at) if problem == "not_a_number" else _NUMBER_ENDS.match(text, end)
         if plain is None:
             return None
     if not label["sep"] and (problem is not None or not re.compile(r"[ \t.]*$", re.M).match(text, end)):
@@ -131,8 +133,8 @@ def score_at(text: str, at: int) -> tuple[float | None, str | None, int]:
         return None, "out_of_range", end
     if _RANGE.match(text, end):
         return None, "range", end
-    if _GLUED.match(text, end):
-        return None, ("out_of_range" if text[end] == "%" else "not_a_number"), end
+    if glued := _GLUED.match(text, end):
+        return None, ("out_of_range" if glued[0].endswith("%") else "not_a_number"), end
     if re.match(r",\d{3}", re.sub(r"^\d+", "", found["number"])):
         return None, "out_of_range", end
     score = float(found["number"].replace(",", "."))

@@ -154,19 +154,22 @@ def chosen_option(answer: str, options: Sequence[str]) -> str | None:
 
 
 def _stated_options(text: str, label: str) -> set[str]:
+    closed = r"\s*[)\]\"'.,;:]|\s*$"
     pattern = re.compile(
         rf"\b(?:answer|option|choice|choose|pick|select)\b(?:\s+(?:is|would be))?(?:\s+option)?\s*[:=]?"
-        rf"\s*[(\[\"']?(?P<first>{label})(?![\w'])(?P<after>\s*[)\]\"'.,;:]|\s*$)?"
-        rf"(?:\s*(?:or|and|/|,)\s*[(\[]?(?P<second>{label})(?![\w']))?",
+        rf"\s*[(\[\"']?(?P<first>{label})(?![\w'])(?P<after>{closed})?"
+        rf"(?:\s*(?:or|and|/|,)\s*[(\[]?(?P<second>{label})(?![\w'])(?P<closed>{closed})?)?",
         re.IGNORECASE | re.MULTILINE,
     )
     found: set[str] = set()
     for match in pattern.finditer(text):
-        if match["first"].islower() and match["after"] is None and match["second"] is None:
-            continue  # "the answer is a dog": an article, not option A
+        # In lower case and with words behind it, it is an article: "the answer is a dog", "(C), a mammal".
+        second = match["second"] if match["closed"] is not None or not (match["second"] or "").islower() else None
+        if match["first"].islower() and match["after"] is None and second is None:
+            continue
         found.add(match["first"].upper())
-        if match["second"]:
-            found.add(match["second"].upper())
+        if second:
+            found.add(second.upper())
     return found
 
 

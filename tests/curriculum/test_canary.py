@@ -35,10 +35,21 @@ def test_a_judge_that_marks_them_down_is_not_blamed():
 
 
 def test_a_canary_whose_interval_reaches_the_students_is_named():
-    found = [*verdicts("canary_empty", -4, -4), *verdicts("canary_constant", 1, 3)]
+    found = [*verdicts("canary_empty", -4, -3), *verdicts("canary_constant", 1, 3)]
     report = canary_report(verdicts("student_1", 0, 1, 1, 2), found, seed=1)
     assert report is not None
-    assert report.reaching == ["canary_constant"]
+    assert (report.reaching, report.untold) == (["canary_constant"], [])
+
+
+def test_equal_gaps_have_no_interval_and_give_no_verdict():
+    found = [*verdicts("canary_empty", 3, 3, 3, 3), *verdicts("canary_constant", 1, 3), *verdicts("canary_copied", 3)]
+    report = canary_report(verdicts("student_1", 0, 1, 1, 2), found, seed=1)
+    assert report is not None
+    assert (report.reaching, report.untold) == (["canary_constant"], ["canary_copied", "canary_empty"])
+    assert [c.interval for c in report.canaries if c.author in report.untold] == [None, None]
+    flat = canary_report(verdicts("student_1", 1, 1, 1, 1), verdicts("canary_constant", 1, 3), seed=1)
+    assert flat is not None
+    assert (flat.reaching, flat.untold, flat.student.interval) == ([], ["canary_constant"], None)
 
 
 def test_without_judged_pairs_nothing_is_said():

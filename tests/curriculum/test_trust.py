@@ -80,6 +80,23 @@ def test_gold_agreement_leaves_unread_pairs_out_and_counts_them() -> None:
     assert 0 <= report.accuracy.interval[0] <= 0.5 <= report.accuracy.interval[1] <= 1
 
 
+def test_a_few_agreeing_pairs_are_no_certainty() -> None:
+    report = gold_report([GoldRow("1", "1", "1"), GoldRow("2", "2", "2"), GoldRow("1", "1", "1")], random.Random(1))
+    # Wilson's of 3 out of 3: n / (n + z²).
+    sure = (pytest.approx(0.4385, abs=1e-4), 1.0)
+    assert (report.accuracy.value, report.accuracy.interval) == (1.0, sure)
+    assert (report.same_after_swap.value, report.same_after_swap.interval) == (1.0, sure)
+    assert (report.kappa.value, report.kappa.interval) == (1.0, None)
+
+
+def test_equal_differences_have_no_interval() -> None:
+    own, other = [Difficulty(n, 3) for n in "abc"], [Difficulty(n, 1) for n in "abc"]
+    found = self_preference(own, other, random.Random(1), rounds=50)
+    assert (found.value, found.interval) == (2, None)
+    report = trust_report([*pair("a", (5, 7), (5, 8)), *pair("b", (6, 7), (5, 7))], {})
+    assert (report.order_shift, report.order_shift_interval) == (1, None)
+
+
 def test_kappa_is_unknown_where_only_one_label_is_used() -> None:
     assert cohen_kappa([("1", "1"), ("1", "1")]) is None
     assert cohen_kappa([("1", "2"), ("2", "1")]) == pytest.approx(-1)

@@ -49,9 +49,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunDir:
     made.step("round_0/06_verdicts", "first").finish(Receipt("verdicts"))
     for place in ("round_0/09", "round_1/06"):
         write(made, f"{place}_evaluation.answers.parquet", Answer, [Answer(i.id, "x", "text") for i in ASKED])
-    later = [v for i in ASKED for v in both(i, 6, 5, "student_1", "evaluator")]
+    later = [v for n, i in enumerate(ASKED) for v in both(i, 6 + n / 2, 5, "student_1", "evaluator")]
     write(made, "round_1/06_evaluation.verdicts.parquet", Verdict, later)
-    null = [v for i in ASKED[:2] for v in both(i, 8, 5, "canary_constant", "evaluator")]
+    null = [v for n, i in enumerate(ASKED[:2]) for v in both(i, 8 + n, 5, "canary_constant", "evaluator")]
     write(made, "round_1/06_evaluation.canaries.parquet", Verdict, null)
     looked = [Rescored(i.id, "student_1", 1, "trained", 0.0, "mfd", True, False, True) for i in ASKED]
     write(made, "round_1/06_evaluation.rescored.parquet", Rescored, looked)
@@ -75,6 +75,14 @@ def test_a_judge_that_likes_a_canary_is_said_not_to_be_trusted(run: RunDir):
         "student_1 on 4 trained rows (mfd): at zero 100 % (51 to 100), hard 0 % (0 to 49), mean +0.00 (+0.00 to +0.00)"
         in lines
     )
+
+
+def test_canaries_of_one_prompt_give_no_verdict(run: RunDir):
+    null = both(ASKED[0], 8, 5, "canary_constant", "evaluator")
+    write(run, "round_1/06_evaluation.canaries.parquet", Verdict, null)
+    lines = list(trust_lines(run_trust(run)))
+    assert not any("can't be trusted" in line for line in lines)
+    assert any(line.startswith("whether they (constant) reach student_1 can't be told") for line in lines)
 
 
 def test_a_slip_in_one_of_many_votes_is_no_changed_verdict(run: RunDir):

@@ -147,6 +147,11 @@ def test_a_pair_with_one_unread_order_takes_no_part_in_the_win_rate():
         Verdict("c", "student_first", 9, 1),
         Verdict("c", "teacher_first", problem="no_rating"),
     ]
-    found = win_rate(verdicts, 1)
+    found = win_rate(verdicts)
     assert (found["win_rate"], found["n"], found["unread"]) == (0.75, 2, 1)
-    assert win_rate([], 1)["win_rate"] is None
+    assert win_rate([])["win_rate"] is None
+
+
+def test_three_wins_of_three_are_no_certainty():
+    found = win_rate([Verdict(n, "student_first", 8, 6) for n in "abc"])
+    assert (found["win_rate"], found["low"], found["high"]) == (1.0, pytest.approx(0.4385, abs=1e-4), 1.0)

@@ -36,13 +36,17 @@ def canary_prompts(instructions: Iterable[Instruction], count: int, seed: int) -
 
 @dataclass(frozen=True, slots=True)
 class Margin:
-    """By how many points the judge puts an author above what it was compared with; a 95 % interval."""
+    """By how many points the judge puts an author above what it was compared with; a 95 % interval if known."""
 
     author: str
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     pairs: int
+
+    @property
+    def interval(self) -> Interval | None:
+        return None if self.low is None or self.high is None else (self.low, self.high)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +59,13 @@ class CanaryReport:
     @property
     def reaching(self) -> list[str]:
         """Canaries whose interval reaches the student's: with one of them, the judge cannot be trusted."""
-        return [c.author for c in self.canaries if c.high >= self.student.low]
+        low = self.student.low
+        return [c.author for c in self.canaries if low is not None and c.high is not None and c.high >= low]
+
+    @property
+    def untold(self) -> list[str]:
+        """Canaries of which that cannot be said: one prompt, or the same gap on every prompt, has no interval."""
+        return [c.author for c in self.canaries if c.interval is None or self.student.interval is None]
 
 
 def canary_report(student: Sequence[Verdict], canaries: Sequence[Verdict], seed: int) -> CanaryReport | None:
@@ -76,5 +86,5 @@ def _margins(verdicts: Sequence[Verdict], seed: int) -> list[Margin]:
 def _margin(author: str, values: list[float], seed: int) -> Margin:
     mean = bootstrap(values, lambda sample: statistics.fmean(sample), random.Random(seed), BOOTSTRAP_ROUNDS)
     value = statistics.fmean(values)
-    low, high = mean.interval or Interval((value, value))
+    low, high = mean.interval or (None, None)
     return Margin(author, value, low, high, len(values))

@@ -1,7 +1,8 @@
 """How far a judge can be trusted: statistics over its verdicts, and over gold labels where there are some.
 
 Owns the numbers of the trust report; printing them is `tapir.report`'s business, reading gold files the stages'.
-A number that cannot be known (no pairs, no variation) is None, never 0. Intervals are 95 % percentile bootstraps.
+A number that cannot be known (no pairs, no variation) is None, never 0. Intervals are 95 %: Wilson's for shares, else
+percentile bootstraps.
 """
 
 from __future__ import annotations
@@ -147,6 +148,8 @@ def _order_shift_interval(rows: Sequence[Verdict]) -> Interval | None:
     ]
     if len(shifts) < 2:
         return None
+    if min(shifts) == max(shifts):
+        return None  # a bootstrap would call equal shifts certain
     if len(shifts) <= MOST_RESAMPLED:
         return bootstrap_mean(shifts, random.Random(0))
     middle, margin = statistics.fmean(shifts), Z95 * statistics.stdev(shifts) / math.sqrt(len(shifts))
@@ -214,14 +217,15 @@ def gold_report(
     return GoldReport(
         pairs=len(read),
         unscored=len(labels) - len(read),
-        accuracy=bootstrap(read, lambda s: _accuracy([r for told in s for r in told]), rng, rounds),
+        accuracy=_share_estimate((row.verdict == row.label for told in read for row in told), len(read)),
         kappa=bootstrap(read, lambda s: _kappa_of([r for told in s for r in told]), rng, rounds),
-        same_after_swap=bootstrap(read, lambda s: _share(t[0].forward == t[0].swapped for t in s), rng, rounds),
+        same_after_swap=_share_estimate((told[0].forward == told[0].swapped for told in read), len(read)),
     )
 
 
-def _accuracy(rows: Sequence[GoldRow]) -> float | None:
-    return _share(row.verdict == row.label for row in rows)
+def _share_estimate(hits: Iterable[bool], pairs: int) -> Estimate:
+    share = _share(hits)
+    return Estimate(share, share_interval(share, pairs))
 
 
 def _kappa_of(rows: Sequence[GoldRow]) -> float | None:
@@ -242,13 +246,16 @@ def cohen_kappa(pairs: Sequence[tuple[str, str]]) -> float | None:
 def bootstrap(
     rows: Sequence[T], statistic: Callable[[Sequence[T]], float | None], rng: random.Random, rounds: int
 ) -> Estimate:
-    """The statistic with its 95 % percentile interval; resamples on which it is unknown are left out."""
+    """The statistic with its 95 % percentile interval; resamples on which it is unknown are left out.
+
+    None where every resample says the same: that is no certainty, there was nothing to draw from.
+    """
     value = statistic(rows)
     if value is None or len(rows) < 2:
         return Estimate(value, None)
     drawn = (statistic(rng.choices(rows, k=len(rows))) for _ in range(rounds))
     known = sorted(v for v in drawn if v is not None)
-    if not known:
+    if not known or known[0] == known[-1]:
         return Estimate(value, None)
     return Estimate(value, (_percentile(known, 0.025), _percentile(known, 0.975)))
 

@@ -223,7 +223,9 @@ def trust_json(found: RunTrust, marked: MarkedReport | None = None) -> dict[str,
     """The whole trust report as data."""
     return {
         "sections": [_section_json(s) for s in found.sections],
-        "canaries": {name: {**asdict(r), "reaching": r.reaching} for name, r in found.canaries.items()},
+        "canaries": {
+            name: {**asdict(r), "reaching": r.reaching, "untold": r.untold} for name, r in found.canaries.items()
+        },
         "second_judge": asdict(found.second) if found.second else None,
         "rescored": distributions(found.rescored),
         "gold": asdict(found.gold) if found.gold else None,
@@ -308,16 +310,20 @@ def canary_lines(found: RunTrust) -> Iterator[str]:
     for report in found.canaries.values():
         told = ", ".join(f"{c.author.removeprefix('canary_')} {c.value:+.1f}" for c in report.canaries)
         student = report.student
-        yield (
-            f"null canaries, points above student_0's answers: {told}; {student.author} {student.value:+.1f} "
-            f"({student.low:+.1f} to {student.high:+.1f})"
-        )
+        bounds = f" ({student.low:+.1f} to {student.high:+.1f})" if student.interval else ""
+        yield f"null canaries, points above student_0's answers: {told}; {student.author} {student.value:+.1f}{bounds}"
         if report.reaching:
             named = ", ".join(name.removeprefix("canary_") for name in report.reaching)
             pairs = min(c.pairs for c in report.canaries)
             yield (
                 f"the judge can't be trusted here: answers that say nothing ({named}) reach {student.author} "
                 f"within the interval of {pairs} prompts"
+            )
+        if report.untold:
+            named = ", ".join(name.removeprefix("canary_") for name in report.untold)
+            yield (
+                f"whether they ({named}) reach {student.author} can't be told: the same gap on every prompt has no "
+                "interval; set `judge.canary` higher"
             )
 
 

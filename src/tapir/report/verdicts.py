@@ -118,7 +118,7 @@ def _canaries(facts: Facts) -> Iterator[Element]:
         for margin in (report.student, *report.canaries):
             who = "the student itself" if margin.author == name else margin.author.replace("_", " ")
             reaches = "reaches the student" if margin.author in report.reaching else ""
-            value = _points(margin.value, (margin.low, margin.high))
+            value = _points(margin.value, margin.interval)
             rows.append([f"beside {name}", foreign(who, 60), value, f"{margin.pairs:,}", reaches])
     if rows:
         caption = "Null canaries: points that the judge puts an answer above student_0's"

@@ -11,7 +11,7 @@ from statistics import fmean
 from typing import Any
 
 from tapir.config import Model, Role
-from tapir.curriculum.statistics import bootstrap_mean
+from tapir.curriculum.statistics import wilson
 from tapir.errors import DataError
 from tapir.models.calls import Request, Sampling
 from tapir.models.resolve import resolve
@@ -127,11 +127,11 @@ def measure_refiner(session: Session, rows: list[Instruction]) -> dict[str, Any]
         "fallback_trained": accounts[1].notes["fallback"],
         "fallback_in_context": accounts[0].notes["fallback"],
         "same_text": sum(own[i.id].text == other[i.id].text for i in rows),
-        **win_rate(verdicts, session.recipe.seed),
+        **win_rate(verdicts),
     }
 
 
-def win_rate(verdicts: Sequence[Verdict], seed: int) -> dict[str, Any]:
+def win_rate(verdicts: Sequence[Verdict]) -> dict[str, Any]:
     """Share of instructions on which the first side wins, ties as half, with its 95 % interval; unread ones apart."""
     gaps: dict[str, list[float]] = {}
     unread = {v.instruction_id for v in verdicts if not v.scored}
@@ -143,7 +143,7 @@ def win_rate(verdicts: Sequence[Verdict], seed: int) -> dict[str, Any]:
     wins = [1.0 if gap > 0 else 0.0 if gap < 0 else 0.5 for gap in means.values()]
     if not wins:
         return {"win_rate": None, "n": 0, "unread": len(unread)}
-    low, high = bootstrap_mean(wins, random.Random(seed))
+    low, high = wilson(sum(wins), len(wins))
     return {"win_rate": fmean(wins), "low": low, "high": high, "n": len(wins), "unread": len(unread)}
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tapir.models.calls import PassingFailure
+from tapir.models.calls import PassingFailure, TokenLogprob
 from tapir.models.chat_protocol import Refusal, read_body, read_stream, split_thinking
 
 
@@ -80,6 +80,49 @@ def test_a_stream_that_stops_early_is_broken(stream):
     with pytest.raises(PassingFailure) as caught:
         read_stream(stream.encode())
     assert (caught.value.reason, caught.value.billed) == ("broken_stream", True)
+
+
+TOKEN = {"token": "A", "logprob": -0.5, "top_logprobs": [{"token": "B", "logprob": None}, {"token": "C"}]}
+UNTOLD = [{"token": "D", "logprob": None}, {"token": "E"}]
+
+
+def test_a_token_whose_likelihood_is_not_told_is_left_out():
+    logprobs = {"content": [TOKEN, *UNTOLD, {"token": "F", "logprob": -1, "top_logprobs": [TOKEN]}]}
+    streamed = {"choices": [{"delta": {"content": "AF"}, "finish_reason": "stop", "logprobs": logprobs}]}
+    wanted = (TokenLogprob("A", -0.5, ()), TokenLogprob("F", -1.0, (("A", -0.5),)))
+    assert read_body(completion({"content": "AF"}, logprobs=logprobs)).logprobs == wanted
+    assert read_stream(f"data: {json.dumps(streamed)}\n\ndata: [DONE]\n\n".encode()).logprobs == wanted
+
+
+ODD = [
+    {"message": "hi"},
+    {"message": {"content": "A"}, "logprobs": "none"},
+    {"message": {"content": "A"}, "logprobs": {"content": ["A"]}},
+    {"message": {"content": "A"}, "logprobs": {"content": [{"logprob": -1}]}},
+    {"message": {"content": "A"}, "logprobs": {"content": [{"token": None, "logprob": -1}]}},
+    {"message": {"content": "A"}, "logprobs": {"content": [{"token": "A", "logprob": "low"}]}},
+    {"message": {"content": "A"}, "logprobs": {"content": [{"token": "A", "logprob": -1, "top_logprobs": 5}]}},
+]
+
+
+@pytest.mark.parametrize("choice", ["hi", 5, None, *ODD])
+def test_a_completion_of_another_shape_is_unreadable_and_billed(choice):
+    with pytest.raises(PassingFailure, match="not a chat completion") as caught:
+        read_body(json.dumps({"choices": [choice]}).encode())
+    assert (caught.value.reason, caught.value.billed) == ("unreadable", True)
+
+
+@pytest.mark.parametrize("choice", ["hi", 5, *ODD])
+def test_an_event_of_another_shape_breaks_the_stream(choice):
+    given = {"delta": choice["message"], **choice} if isinstance(choice, dict) else choice
+    with pytest.raises(PassingFailure, match="not an event") as caught:
+        read_stream(f"data: {json.dumps({'choices': [given]})}\n\ndata: [DONE]\n\n".encode())
+    assert (caught.value.reason, caught.value.billed) == ("broken_stream", True)
+
+
+def test_json_nested_beyond_reason_is_unreadable():
+    with pytest.raises(PassingFailure, match="not a chat completion"):
+        read_body(b"[" * 200_000)
 
 
 def test_usage_that_is_missing_is_unknown_not_zero():

@@ -9,9 +9,9 @@ import email.utils
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from tapir import config
 from tapir.models import records
@@ -22,6 +22,8 @@ MAX_DETAIL_CHARS = 300
 _THINK_END = "</think>"
 _FILTER_CODES = ("content_filter", "content_policy_violation", "responsible_ai_policy_violation", "moderation")
 _NO_CREDIT_CODES = ("insufficient_quota", "billing_hard_limit_reached", "insufficient_balance")
+_ODD = (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, RecursionError)
+"""What reading JSON of another shape than the protocol's, or none at all, ends in."""
 
 
 def body(model: config.Model, request: Request) -> Body:
@@ -61,18 +63,13 @@ def read_body(raw: bytes) -> Reply:
         raw.decode("utf-8")
     except UnicodeDecodeError:
         return _invalid_utf8(raw)
+    heard = _Heard()
     try:
         parsed = records.loads(raw)
-        choice = parsed["choices"][0]
-        message = choice.get("message") or {}
-    except (json.JSONDecodeError, KeyError, IndexError, TypeError, AttributeError):
+        heard.take(parsed["choices"][0], "message")
+        heard.usage = parsed.get("usage")
+    except _ODD:
         raise PassingFailure("unreadable", f"not a chat completion: {excerpt(raw)}", billed=True) from None
-    text = _text(message.get("content")) or _text(message.get("refusal"))
-    thinking = _text(message.get("reasoning_content")) or _text(message.get("reasoning"))
-    heard = _Heard(text=text, reasoning=thinking)
-    heard.finish_reason = choice.get("finish_reason") or "stop"
-    heard.logprobs = _logprobs(choice.get("logprobs"))
-    heard.usage = parsed.get("usage")
     return heard.reply(raw)
 
 
@@ -94,8 +91,8 @@ def read_stream(raw: bytes) -> Reply:
             continue
         try:
             heard.add(records.loads(data))
-        except (json.JSONDecodeError, KeyError, TypeError, AttributeError):
-            raise PassingFailure("broken_stream", f"not JSON: {excerpt(data)}", billed=True) from None
+        except _ODD:
+            raise PassingFailure("broken_stream", f"not an event: {excerpt(data)}", billed=True) from None
     if not (done or heard.finish_reason):
         raise PassingFailure("broken_stream", "the stream ended before the reply did", billed=True)
     return heard.reply(raw)
@@ -105,8 +102,6 @@ def read_stream(raw: bytes) -> Reply:
 class _Heard:
     """What has been read of a reply so far."""
 
-    text: str = ""
-    reasoning: str = ""
     finish_reason: str = ""
     logprobs: tuple[TokenLogprob, ...] = ()
     usage: Any = None
@@ -121,16 +116,19 @@ class _Heard:
             )
         self.usage = event.get("usage") or self.usage
         for choice in event.get("choices") or ():
-            delta = choice.get("delta") or {}
-            self.pieces.append(_text(delta.get("content")) or _text(delta.get("refusal")))
-            self.thoughts.append(_text(delta.get("reasoning_content")) or _text(delta.get("reasoning")))
-            self.finish_reason = choice.get("finish_reason") or self.finish_reason
-            self.logprobs += _logprobs(choice.get("logprobs"))
+            self.take(choice, "delta")
+
+    def take(self, choice: dict[str, Any], under: Literal["message", "delta"]) -> None:
+        """A choice's whole message, or the piece of it that an event brings."""
+        said = choice.get(under) or {}
+        self.pieces.append(_text(said.get("content")) or _text(said.get("refusal")))
+        self.thoughts.append(_text(said.get("reasoning_content")) or _text(said.get("reasoning")))
+        self.finish_reason = _text(choice.get("finish_reason")) or self.finish_reason
+        self.logprobs += _logprobs(choice.get("logprobs"))
 
     def reply(self, raw: bytes) -> Reply:
-        text = self.text + "".join(self.pieces)
-        said = self.reasoning + "".join(self.thoughts)
-        thought, text = split_thinking(text, cut=self.finish_reason == "length")
+        thought, text = split_thinking("".join(self.pieces), cut=self.finish_reason == "length")
+        said = "".join(self.thoughts)
         prompt_tokens, completion_tokens = _usage(self.usage)
         return Reply(
             text=_whole(text),
@@ -252,15 +250,19 @@ def _text(content: Any) -> str:
 
 
 def _logprobs(found: Any) -> tuple[TokenLogprob, ...]:
-    tokens: list[dict[str, Any]] = (found or {}).get("content") or []
+    """The tokens whose likelihood is told: some servers leave that of an alternative, or of a token, empty."""
     return tuple(
         TokenLogprob(
             _whole(t["token"]),
             float(t["logprob"]),
-            tuple((_whole(a["token"]), float(a["logprob"])) for a in t.get("top_logprobs") or ()),
+            tuple((_whole(a["token"]), float(a["logprob"])) for a in _told(t.get("top_logprobs"))),
         )
-        for t in tokens
+        for t in _told((found or {}).get("content"))
     )
+
+
+def _told(tokens: list[dict[str, Any]] | None) -> Iterator[dict[str, Any]]:
+    return (t for t in tokens or () if t.get("logprob") is not None)
 
 
 _HALF_SURROGATE = re.compile("[\ud800-\udfff]")

@@ -4,14 +4,16 @@ import shutil
 from pathlib import Path
 
 import pytest
+from fake_endpoint import ask
 from typer.testing import CliRunner
 from whole_run import prepare
 
 from tapir.cli import app
 from tapir.errors import DataError, ReplayMiss
-from tapir.models.ledger import Ledger
+from tapir.models.calls import Reply
+from tapir.models.ledger import Entry, Ledger
 from tapir.pipeline import run
-from tapir.store.rundir import open_run
+from tapir.store.rundir import RunDir, open_run
 from tapir.wiring import load_recipe
 
 
@@ -56,6 +58,23 @@ def test_pruning_can_spare_what_runs_still_use(folder: Path):
     assert invoke("ledger", "prune", "--ledger", ledger, "--keep-run", folder / "run", "--keep-run", folder / "other")
     kept = invoke("ledger", "stats", "--ledger", ledger)
     assert sum(int(part.removeprefix("calls=")) for part in kept.split() if part.startswith("calls=")) == len(both)
+
+
+def test_pruning_spares_what_a_killed_run_paid_for(tmp_path: Path):
+    """Its first step was under way: the run has a manifest and no list of calls yet."""
+    made = RunDir(tmp_path / "run")
+    made.root.mkdir()
+    made.manifest_path.write_text('{"run_id": "run-1"}', encoding="utf-8")
+    ledger = tmp_path / "ledger.sqlite"
+    with Ledger(ledger) as opened:
+        opened.put([called("a", "run-1"), called("b", "run-2")])
+    assert invoke("ledger", "prune", "--ledger", ledger, "--keep-run", made.root) == "1 entries removed\n"
+    with Ledger(ledger) as opened:
+        assert [e.run for e in opened.entries()] == ["run-1"]
+
+
+def called(text: str, run_id: str) -> Entry:
+    return Entry(ask(text).address("m"), "m", ask(text), Reply(text="hello"), run=run_id)
 
 
 def refused(*arguments: object) -> str:

@@ -100,6 +100,12 @@ def test_prune_keeps_what_it_is_told_to_keep(ledger):
         ledger.prune()
 
 
+def test_prune_keeps_what_a_run_paid_for(ledger):
+    ledger.put([entry("a", run="kept"), entry("b", run="gone"), entry("c", run="other")])
+    assert ledger.prune(keep=[entry("c").address], keep_runs=["kept"]) == 1
+    assert {e.run for e in ledger.entries()} == {"kept", "other"}
+
+
 @pytest.mark.parametrize("name", ["calls.jsonl", "calls.jsonl.gz"])
 def test_an_export_is_equal_for_equal_calls_and_in_order(tmp_path, name):
     files = []

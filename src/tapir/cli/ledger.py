@@ -75,13 +75,17 @@ def prune(
     ledger: LedgerPath = DEFAULT,
     identity: Annotated[str | None, typer.Option(help="Only this model's entries.")] = None,
     older_than_days: Annotated[float | None, typer.Option(help="Only entries older than this.")] = None,
-    keep_run: Annotated[list[Path], typer.Option(help="Keep what this run used; may be repeated.")] = [],  # noqa: B006
+    keep_run: Annotated[list[Path], typer.Option(help="Keep what this run used or paid for; may be repeated.")] = [],  # noqa: B006
 ) -> None:
     """Remove entries; what a run still needs will be asked and paid for again."""
     age_s = None if older_than_days is None else older_than_days * 86_400
-    keep = [key for run in keep_run for key in open_run(run).calls_used()] if keep_run else None
+    runs = [open_run(path) for path in keep_run]
+    keep = [key for run in runs for key in run.calls_used()] if runs else None
+    # The calls of a step that was killed are in no run's list yet, but in the ledger under the run's name.
+    keep_runs = [run.identity() for run in runs]
     with existing(ledger) as opened:
-        print(f"{opened.prune(keep=keep, identity=identity, older_than_s=age_s)} entries removed")
+        gone = opened.prune(keep=keep, keep_runs=keep_runs, identity=identity, older_than_s=age_s)
+    print(f"{gone} entries removed")
 
 
 def plain(row: object) -> dict[str, object]:

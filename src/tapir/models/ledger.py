@@ -300,9 +300,17 @@ class Ledger:
             after = rows[-1][0]
 
     def prune(
-        self, *, keep: Iterable[str] | None = None, identity: str | None = None, older_than_s: float | None = None
+        self,
+        *,
+        keep: Iterable[str] | None = None,
+        keep_runs: Iterable[str] = (),
+        identity: str | None = None,
+        older_than_s: float | None = None,
     ) -> int:
-        """Drop entries that meet every condition given (not in `keep`); how many went. The file shrinks."""
+        """Drop entries that meet every condition given (not in `keep`, not made by `keep_runs`); how many went.
+
+        The file shrinks.
+        """
         if keep is None and identity is None and older_than_s is None:
             raise DataError("prune needs a condition: calls to keep, an endpoint, or an age")
         before = None if older_than_s is None else time.time() - older_than_s
@@ -310,6 +318,8 @@ class Ledger:
             db.execute("CREATE TEMP TABLE IF NOT EXISTS kept(address TEXT PRIMARY KEY) WITHOUT ROWID")
             db.execute("DELETE FROM kept")
             db.executemany("INSERT OR IGNORE INTO kept VALUES (?)", ((a,) for a in keep or ()))
+            made_by = "INSERT OR IGNORE INTO kept SELECT address FROM calls WHERE run = ?"
+            db.executemany(made_by, ((run,) for run in keep_runs))
             gone = db.execute(
                 "DELETE FROM calls WHERE (? IS NULL OR identity = ?) AND (? IS NULL OR made_at < ?) "
                 "AND address NOT IN (SELECT address FROM kept)",

@@ -40,6 +40,16 @@ def test_what_is_put_is_found_as_a_cached_reply(ledger):
     assert found == {entry().address: replace(entry().reply, cached=True)}
 
 
+def test_more_rows_than_one_query_takes_are_found_together(ledger):
+    """By the limit that SQLite itself sets; some systems build it with a higher one."""
+    with ledger.reading() as db:
+        db.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 32_766)
+    first, last = entry("a"), entry("b")
+    ledger.put([first, last])
+    window = [first.address, *(f"{number:064x}" for number in range(50_000)), last.address]
+    assert set(ledger.get_many(window)) == {first.address, last.address}
+
+
 def test_another_process_sees_it(ledger):
     ledger.put([entry()])
     program = "import sys; from tapir.models.ledger import Ledger; print(Ledger(sys.argv[1]).get(sys.argv[2]).text)"

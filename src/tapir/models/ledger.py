@@ -23,6 +23,8 @@ from tapir.models.calls import Reply, Request
 
 VERSION = 2
 BUSY_TIMEOUT_S = 60
+LOOKUP_ADDRESSES = 10_000
+"""Of one query: SQLite allows 32,766 variables by default."""
 PACK_FROM_BYTES = 400
 """Shorter blobs do not shrink."""
 
@@ -199,6 +201,12 @@ class Ledger:
 
     def get_many(self, addresses: Sequence[str]) -> dict[str, Reply]:
         """The replies that are there. Failures that may pass are served in replay only."""
+        found: dict[str, Reply] = {}
+        for start in range(0, len(addresses), LOOKUP_ADDRESSES):
+            found |= self._look_up(addresses[start : start + LOOKUP_ADDRESSES])
+        return found
+
+    def _look_up(self, addresses: Sequence[str]) -> dict[str, Reply]:
         marks = ",".join("?" * len(addresses))
         passing = "" if self.replay else " AND NOT passing"
         sql = f"SELECT address, reply, origin FROM calls WHERE address IN ({marks}){passing}"

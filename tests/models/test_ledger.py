@@ -77,6 +77,21 @@ def test_a_failure_that_may_pass_is_served_in_replay(ledger):
         assert replay.get(entry().address).problem == "timeout"
 
 
+@pytest.mark.parametrize("own", [True, False])
+@pytest.mark.parametrize("replay", [True, False])
+def test_a_failure_that_may_pass_hides_no_answer_of_a_recording(tmp_path, ledger, own, replay):
+    files = [tmp_path / "failed.jsonl", tmp_path / "answered.jsonl", tmp_path / "again.jsonl"]
+    for number, (file, kept) in enumerate(zip(files, (_timeout(), entry(), entry(reply="again")), strict=True)):
+        with Ledger(tmp_path / f"{number}.sqlite") as made:
+            made.put([kept])
+            export(made, file)
+    if own:
+        ledger.put([_timeout()])
+    with Ledger(ledger.path, replay=replay, recordings=files) as opened:
+        reply = opened.get(entry().address)
+    assert (reply.text, reply.problem, reply.replayed) == ("hello", None, True)
+
+
 def _timeout() -> Entry:
     return replace(entry(), reply=Reply(problem="timeout", finish_reason="error"), passing=True)
 

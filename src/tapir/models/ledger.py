@@ -200,7 +200,7 @@ class Ledger:
         return self.get_many([address]).get(address)
 
     def get_many(self, addresses: Sequence[str]) -> dict[str, Reply]:
-        """The replies that are there. Failures that may pass are served in replay only."""
+        """The replies that are there. Failures that may pass are served in replay only, and where nothing better is."""
         found: dict[str, Reply] = {}
         for start in range(0, len(addresses), LOOKUP_ADDRESSES):
             found |= self._look_up(addresses[start : start + LOOKUP_ADDRESSES])
@@ -208,18 +208,19 @@ class Ledger:
 
     def _look_up(self, addresses: Sequence[str]) -> dict[str, Reply]:
         marks = ",".join("?" * len(addresses))
-        passing = "" if self.replay else " AND NOT passing"
-        sql = f"SELECT address, reply, origin FROM calls WHERE address IN ({marks}){passing}"
+        sql = f"SELECT address, reply, passing, origin FROM calls WHERE address IN ({marks})"
         with self.reading() as db:
             rows = db.execute(sql, addresses).fetchall()
-        found = {address: _served(reply, origin is not None) for address, reply, origin in rows}
-        if self._recordings and len(found) < len(addresses):
-            recorded = self._load_recordings()
-            for address in addresses:
-                hit = recorded.get(address)
-                if address not in found and hit and (self.replay or not hit[1]):
-                    found[address] = _served(hit[0], replayed=True)
-        return found
+        answers: dict[str, Reply] = {}
+        failures: dict[str, Reply] = {}
+        for address, reply, passing, origin in rows:
+            (failures if passing else answers)[address] = _served(reply, origin is not None)
+        recorded = self._load_recordings() if self._recordings and len(answers) < len(addresses) else {}
+        for address in addresses:
+            hit = recorded.get(address)
+            if hit and address not in answers:
+                (failures if hit[1] else answers).setdefault(address, _served(hit[0], replayed=True))
+        return failures | answers if self.replay else answers
 
     def put(self, entries: Sequence[Entry]) -> dict[str, Reply]:
         """Keep `entries` in one transaction; what another process had kept before, which then stands instead."""
@@ -244,7 +245,9 @@ class Ledger:
             self._recorded = {}
             for path in self._recordings:
                 for entry in ledger_files.read_recording(path):
-                    self._recorded.setdefault(entry.address, (pack_reply(entry.reply), entry.passing))
+                    held = self._recorded.get(entry.address)
+                    if held is None or (held[1] and not entry.passing):
+                        self._recorded[entry.address] = (pack_reply(entry.reply), entry.passing)
         return self._recorded
 
     # --- offline batches under way ---

@@ -124,3 +124,5 @@ def test_every_address_of_a_model_is_asked(tmp_path: Path):
     assert asked[f"{good}: answers (stop)"] == (True, "")
     assert not asked[wrong][0]
     assert "answered 404" in asked[wrong][1]
+    (advice,) = [f for f in found if f.what.startswith("teacher.identity: not set")]
+    assert advice.ok

@@ -162,6 +162,12 @@ def _endpoint(role: Role, model: Model) -> Iterator[Finding]:
         alone = model.model_copy(update={"base_url": url, "base_urls": ()})
         if not unconfirmed(pairs_of([alone])):
             yield _tried(f"{role}: {model.model} at {url}", lambda alone=alone: _ask(alone))
+    if len(model.base_urls) > 1 and not (model.identity or model.weights):
+        yield Finding(
+            f"{role}.identity: not set, so other base_urls ask everything again; a name for what they serve lets "
+            "servers come and go",
+            True,
+        )
 
 
 def _ask(model: Model) -> str:

@@ -10,11 +10,13 @@ import pytest
 import yaml
 from whole_run import prepare, recipe
 
+from tapir.config import Model
 from tapir.errors import DataError, TapirError
+from tapir.models.connection import identity_of
 from tapir.pipeline import run
 from tapir.report.facts import Facts
 from tapir.report.text import results
-from tapir.steps.common import judge_mark, student_number, student_place
+from tapir.steps.common import _mark, judge_mark, student_number, student_place
 from tapir.store.rundir import RunDir
 from tapir.types import Receipt, Result
 from tapir.wiring import load_recipe, open_session
@@ -52,6 +54,27 @@ def test_an_edited_file_makes_other_verdicts_and_a_moved_one_does_not(
     assert mark(moved) == before
     file.write_text("edited", encoding="utf-8")
     assert mark(file) != before
+
+
+A, B, C = (f"http://{name}/v1" for name in "abc")
+
+
+@pytest.mark.parametrize(
+    ("named", "same"), [({}, False), ({"identity": "team model"}, True), ({"weights": "folder"}, True)]
+)
+def test_other_addresses_are_another_model_to_steps_where_they_are_to_the_ledger(named: dict[str, str], same: bool):
+    def model(*urls: str) -> Model:
+        return Model(kind="openai", model="m", base_urls=urls, **named)
+
+    assert _mark(model(B, A)) == _mark(model(A, B))
+    assert (_mark(model(A, B, C)) == _mark(model(A, B))) is same
+    if "weights" not in named:  # whose ledger keys hold the weights' hash
+        assert identity_of(model(B, A)) == identity_of(model(A, B))
+        assert (identity_of(model(A, B, C)) == identity_of(model(A, B))) is same
+
+
+def test_a_model_of_one_address_has_the_mark_it_always_had():
+    assert "base_urls" not in _mark(Model(kind="openai", model="m", base_url=A))
 
 
 STUDENT_0 = "round_0/04_student_0"

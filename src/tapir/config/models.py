@@ -99,7 +99,8 @@ class Model(Part):
     base_url: str | None = None
     """The endpoint's base URL, up to and including `/v1`."""
     base_urls: tuple[str, ...] = ()
-    """Several endpoints that serve the same model; calls are balanced over them."""
+    """Several endpoints that serve the same model; calls are balanced over them. Other addresses are another model, and
+    everything is asked again, unless `identity` (or `weights`) says what they serve: then servers may come and go."""
     weights: str | None = None
     """Of a student that endpoints serve (`kind: openai`): the folder, catalogue name or hub id of the very weights that
     they serve. Trained students start from them and answer on this machine, where likelihoods are reckoned too; the
@@ -109,7 +110,7 @@ class Model(Part):
     headers_env: dict[str, str] = {}
     """Further request headers, each from the environment variable named."""
     identity: str | None = None
-    """What stands for this model in the ledger's keys; by default URL and model, or the hash of local weights."""
+    """What stands for this model in the ledger's keys; by default URLs and model, or the hash of local weights."""
     extra_body: dict[str, Any] = {}
     """Further fields of the request body, passed as they are."""
     token_param: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"

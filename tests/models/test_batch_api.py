@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import asyncio
+import signal
+import threading
+
 import aiohttp
 import pytest
 from aiohttp import web
@@ -273,3 +277,88 @@ def test_a_job_whose_start_was_not_answered_may_be_paid_for(ledger, status, spen
             spent_after(backend(url, ledger, run_id="r"), ledger, match="no batch could be started|where it should")
             == spent
         )
+
+
+# --- interrupts ---
+
+
+def interrupted(waiting: BatchApiBackend, ledger: Ledger) -> int:
+    """Calls that count as spent once a stage of ten rows was interrupted."""
+    one = Caller(waiting, ledger, budget=CAP, run_id="r")
+    with pytest.raises(KeyboardInterrupt):
+        list(one.run(asks(10), stage="answer"))
+    with ledger.reading() as db:
+        return one.ration.spent(db).calls
+
+
+def ctrl_c() -> None:
+    """What the terminal sends, to the thread that waits for the batch."""
+    ident = threading.main_thread().ident
+    assert ident is not None
+    signal.pthread_kill(ident, signal.SIGINT)
+
+
+MANY = 1000
+
+
+def test_an_interrupt_ends_the_wait_and_not_the_job(ledger):
+    looks: list[str] = []
+    with serving(fake()) as url:
+        waiting = backend(url, ledger, run_id="r")
+
+        async def under_way(job: str) -> dict[str, object]:
+            looks.append(job)
+            if len(looks) == 1:
+                ctrl_c()
+            return {"status": "in_progress" if len(looks) < MANY else "expired"}
+
+        waiting._look = under_way
+        assert interrupted(waiting, ledger) == 10
+        assert len(looks) < MANY
+        again = backend(url, ledger, run_id="r")
+        again._start = None  # a second job would be paid for twice
+        rows = list(Caller(again, ledger, budget=CAP, run_id="r").run(asks(10), stage="answer"))
+    assert [reply.problem for _, reply in rows] == [None] * 10
+
+
+def test_an_interrupt_gives_back_the_rows_that_were_never_sent(ledger):
+    with serving(fake()) as url:
+        waiting = backend(url, ledger, run_id="r", job_rows=4)
+        start = waiting._start
+
+        async def once(lines: dict[str, bytes]) -> str:
+            waiting._start = stopped
+            return await start(lines)
+
+        async def stopped(lines: dict[str, bytes]) -> str:
+            raise KeyboardInterrupt
+
+        waiting._start = once
+        assert interrupted(waiting, ledger) == 4
+
+
+def test_a_job_that_was_being_started_at_the_interrupt_may_be_paid_for(ledger):
+    with serving(fake()) as url:
+        waiting = backend(url, ledger, run_id="r")
+        post = waiting._post
+
+        async def unanswered(path: str, **sent: object) -> dict[str, object]:
+            if path != "batches":
+                return await post(path, **sent)
+            ctrl_c()
+            for _ in range(MANY):
+                await asyncio.sleep(0.01)
+            raise EndpointError("the interrupt did not come through")
+
+        waiting._post = unanswered
+        assert interrupted(waiting, ledger) == 10
+    assert ledger.open_jobs(waiting.identity) == {}
+
+
+def test_a_job_that_the_ledger_could_not_take_may_be_paid_for(ledger, monkeypatch):
+    def full(*_: object, **__: object) -> None:
+        raise EndpointError("disk full")
+
+    monkeypatch.setattr(ledger, "open_job", full)
+    with serving(fake()) as url:
+        assert spent_after(backend(url, ledger, run_id="r"), ledger, match="disk full") == 10

@@ -8,6 +8,7 @@ expired: the next run sends such a row again. A job without rows is closed.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
@@ -63,10 +64,25 @@ class BatchApiBackend:
         self._perhaps_sent: frozenset[str] = frozenset()
 
     def generate(self, batch: Sequence[Request]) -> list[Reply]:
-        """Every request's reply; waits for hours where the endpoint takes them."""
+        """Every request's reply; waits for hours where the endpoint takes them.
+
+        An interrupt ends the wait, and no job: the next run fetches what it made.
+        """
+        loop = asyncio.new_event_loop()
+
+        def work() -> list[Reply]:
+            with asyncio.Runner(loop_factory=lambda: loop) as runner:
+                return runner.run(self._closing(self._generate(batch)))
+
         # A thread of its own: the caller may be inside a running event loop (a notebook).
         with ThreadPoolExecutor(1, thread_name_prefix="tapir-batch") as apart:
-            return apart.submit(asyncio.run, self._closing(self._generate(batch))).result()
+            try:
+                return apart.submit(work).result()
+            except BaseException:
+                # Or leaving the pool would wait for the jobs. A loop that ended in this very error is closed.
+                with contextlib.suppress(RuntimeError):
+                    loop.call_soon_threadsafe(_cancel_all, loop)
+                raise
 
     def reserved_before(self) -> frozenset[str]:
         """Addresses in open jobs of this run: their cost was reserved when the job was sent."""
@@ -93,6 +109,7 @@ class BatchApiBackend:
         for lines in self._cut(rest):
             job = await self._start(lines)
             self._ledger.open_job(job, self.identity, lines, run=self._run_id)
+            self._perhaps_sent = frozenset()
             started.append(job)
         for made in await asyncio.gather(*(self._finish(job) for job in started)):
             replies |= made
@@ -129,10 +146,14 @@ class BatchApiBackend:
         # Neither is sent again by itself: a second upload is waste, a second job would be paid for twice.
         file = await self._post("files", data=form)
         asked = {"input_file_id": _id(file), "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+        # Until the job is in the ledger, or refused: whatever ends this in between, it may be under way.
+        self._perhaps_sent = frozenset(lines)
         try:
             return _id(await self._post("batches", json=asked))
         except _Unanswered:
-            self._perhaps_sent = frozenset(lines)
+            raise
+        except EndpointError:
+            self._perhaps_sent = frozenset()
             raise
 
     def _body(self, request: Request) -> dict[str, Any]:
@@ -227,6 +248,11 @@ class BatchApiBackend:
 
 class _Unanswered(EndpointError):
     """No answer told whether the endpoint did what was asked."""
+
+
+def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:
+    for task in asyncio.all_tasks(loop):
+        task.cancel()
 
 
 def _id(made: Any) -> str:

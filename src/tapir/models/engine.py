@@ -205,7 +205,7 @@ class Caller:
                 bounds = self.reserve(batch, terms)
                 try:
                     generated = backend.generate([place.request for place in batch])
-                except Exception:
+                except BaseException:  # an interrupt above all
                     self._give_back(batch, bounds, terms)
                     raise
                 self.commit(batch, bounds, generated, terms)

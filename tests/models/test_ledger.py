@@ -7,6 +7,7 @@ import subprocess
 import sys
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -184,6 +185,14 @@ def test_imported_entries_keep_their_origin(tmp_path, ledger):
         assert other.show(entry().address).origin == "shared.jsonl.gz"
 
 
+def test_another_ledgers_calls_do_not_become_ones_own(tmp_path, ledger):
+    ledger.put([entry("a"), entry("b", origin="paper.jsonl")])
+    with Ledger(tmp_path / "other.sqlite") as other:
+        assert import_(other, ledger.path) == 2
+        assert {e.request.row: e.origin for e in other.entries()} == {"a": "ledger.sqlite", "b": "paper.jsonl"}
+        assert other.get(entry("a").address).replayed
+
+
 @pytest.mark.parametrize("name", ["shared.jsonl.gz", "ledger.sqlite"])
 def test_a_recording_is_read_beside_a_ledger_that_is_not_there(tmp_path, ledger, name):
     ledger.put([entry()])
@@ -256,13 +265,41 @@ def test_the_ledger_opens_without_heavy_imports():
     assert done.stdout == "[]\n"
 
 
-def test_a_ledger_of_the_first_form_is_brought_up_to_date_with_all_its_calls(tmp_path):
-    path = tmp_path / "old.sqlite"
+def of_the_first_form(path: Path) -> Path:
     with Ledger(path) as ledger:
         ledger.put([entry()])
         with ledger.transaction() as db:
             db.execute("ALTER TABLE batch_jobs DROP COLUMN run")
             db.execute("PRAGMA user_version = 1")
+    return path
+
+
+def test_a_ledger_of_the_first_form_is_read_as_it_is_where_nothing_may_be_written(tmp_path):
+    path = of_the_first_form(tmp_path / "theirs.sqlite")
+    before = path.read_bytes()
+    with Ledger(path, replay=True) as replay:
+        assert replay.get(entry().address).text == "hello"
+    with Ledger(tmp_path / "own.sqlite", recordings=[path]) as ledger:
+        assert ledger.get(entry().address).replayed
+        assert import_(ledger, path) == 1
+    assert path.read_bytes() == before
+
+
+def test_a_replay_makes_no_ledger_of_another_file(tmp_path):
+    empty, other = tmp_path / "empty.sqlite", tmp_path / "other.sqlite"
+    empty.touch()
+    with closing(sqlite3.connect(other)) as db:
+        db.execute("CREATE TABLE calls(number TEXT)")
+    before = other.read_bytes()
+    with Ledger(empty, replay=True) as replay:
+        assert replay.get(entry().address) is None
+    with pytest.raises(DataError, match="no ledger"):
+        Ledger(other, replay=True)
+    assert (empty.read_bytes(), other.read_bytes()) == (b"", before)
+
+
+def test_a_ledger_of_the_first_form_is_brought_up_to_date_with_all_its_calls(tmp_path):
+    path = of_the_first_form(tmp_path / "old.sqlite")
     for _ in range(2):
         with Ledger(path) as ledger:
             ledger.open_job("job", "m", ["a"], run="r")

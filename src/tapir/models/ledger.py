@@ -114,7 +114,7 @@ class Ledger:
     """The project's calls. Safe for several threads and processes; a reply is durable when `put` returns.
 
     `recordings` are exports (or other ledgers) read beside it. With `replay` nothing is ever written, and a ledger
-    file that is not there is an empty one.
+    file that is not there, or empty, holds no call; one of an older form stays as it is, for it may be another's.
     """
 
     def __init__(self, path: Path | str, replay: bool = False, recordings: Sequence[Path | str] = ()) -> None:
@@ -127,9 +127,9 @@ class Ledger:
             if not recording.is_file():
                 raise DataError(f"{recording}: there is no such recording; make one with `tapir ledger export`")
         self._recorded: dict[str, tuple[bytes, bool]] | None = None
+        self._in_memory = replay and not (self.path.exists() and self.path.stat().st_size)
         self._writer = self._open()
-        in_memory = replay and not self.path.exists()
-        self._reader = self._writer if in_memory else self._connect()
+        self._reader = self._writer if self._in_memory else self._connect()
 
     def _open(self) -> sqlite3.Connection:
         if not self.replay:
@@ -139,6 +139,10 @@ class Ledger:
             version = int(db.execute("PRAGMA user_version").fetchone()[0])
             if version > VERSION:
                 raise DataError(f"{self.path}: written by a newer tapir (form {version}); update tapir to read it")
+            if self.replay and not self._in_memory:
+                if not version:
+                    raise DataError(f"{self.path}: no ledger; name the one to replay from")
+                return db
             if not version:
                 # WAL: readers never wait. NORMAL is durable against a killed process, which is what happens daily.
                 db.execute("PRAGMA journal_mode = WAL")
@@ -157,7 +161,7 @@ class Ledger:
         return db
 
     def _connect(self) -> sqlite3.Connection:
-        target = ":memory:" if self.replay and not self.path.exists() else str(self.path)
+        target = ":memory:" if self._in_memory else str(self.path)
         db = sqlite3.connect(target, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
         db.execute("PRAGMA synchronous = NORMAL")
         return db

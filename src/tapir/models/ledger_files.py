@@ -11,6 +11,7 @@ import json
 import zlib
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -84,7 +85,7 @@ def read_recording(path: Path) -> Iterator[Entry]:
             raise DataError(f"{path}: a database, but no ledger; `tapir ledger export` writes what can be read here")
         with Ledger(path, replay=True) as other:
             for entry in other.entries():
-                yield _checked(entry, path, entry.address)
+                yield _checked(replace(entry, origin=entry.origin or path.name), path, entry.address)
         return
     with _reading(path) as lines:
         for number, line in enumerate(lines, 1):

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 from fake_endpoint import ask
 from typer.testing import CliRunner
 from whole_run import prepare
@@ -45,6 +46,26 @@ def test_the_export_of_a_run_holds_its_calls_alone_and_is_enough_to_replay_it(fo
     assert (receipt["calls"], receipt["replayed_calls"]) == (0, receipt["cached_calls"])
     with pytest.raises(ReplayMiss, match=r"stage \S+, row [0-9a-f]{16}: .* holds no call"):
         run(load_recipe(folder / "files/recipe.yaml", sets), tmp_path / "again", until="verdicts")
+
+
+def test_the_export_of_a_run_holds_what_recordings_served_and_tells_of_what_is_nowhere(folder: Path, tmp_path: Path):
+    """The run is read beside an empty ledger: all its calls came from a recording, of which one has gone."""
+    whole, lost = tmp_path / "whole.jsonl", tmp_path / "lost.jsonl"
+    used = len(set(open_run(folder / "run").calls_used()))
+    invoke("ledger", "export", whole, "--ledger", folder / "ledger.sqlite", "--run", folder / "run")
+    again = tmp_path / "run"
+    shutil.copytree(folder / "run", again)
+    recipe = yaml.safe_load((again / "recipe.yaml").read_text("utf-8"))
+    empty = tmp_path / "empty.sqlite"
+    Ledger(empty).close()
+    for recorded, count, told in ((whole, used, ""), (lost, used - 1, f"1 of the run's {used} calls are neither in")):
+        lost.write_text("".join(whole.read_text("utf-8").splitlines(keepends=True)[:-1]), encoding="utf-8")
+        recipe["ledger"] = {"recordings": [str(recorded)]}
+        (again / "recipe.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+        arguments = ["ledger", "export", tmp_path / "out.jsonl", "--ledger", empty, "--run", again]
+        result = CliRunner().invoke(app, [str(a) for a in arguments])
+        assert result.stdout.startswith(f"{count} entries written"), result.output
+        assert (result.stderr[: len(told)], bool(result.stderr)) == (told, bool(told))
 
 
 def test_pruning_can_spare_what_runs_still_use(folder: Path):

@@ -149,6 +149,23 @@ def test_an_export_is_equal_for_equal_calls_and_in_order(tmp_path, name):
     assert addresses == sorted(addresses)
 
 
+def test_an_export_takes_from_recordings_what_the_ledger_lacks(tmp_path, ledger):
+    with Ledger(tmp_path / "theirs.sqlite") as theirs:
+        theirs.put([entry("a"), entry("b", origin="paper.jsonl"), entry("c"), entry("unused")])
+        export(theirs, tmp_path / "theirs.jsonl")
+    failed = Reply(problem="timeout", finish_reason="error")
+    ledger.put([entry("a", "own"), replace(entry("c", passing=True), reply=failed)])
+    keys = frozenset(entry(text).address for text in "abcd")
+    assert export(ledger, tmp_path / "run.jsonl", keys=keys, recordings=[tmp_path / "theirs.jsonl"]) == 3
+    found = list(read_recording(tmp_path / "run.jsonl"))
+    assert [e.address for e in found] == sorted(e.address for e in found)
+    assert {e.request.row: (e.reply.text, e.origin) for e in found} == {
+        "a": ("own", "run.jsonl"),
+        "b": ("hello", "paper.jsonl"),
+        "c": ("hello", "theirs.jsonl"),
+    }
+
+
 def test_an_export_is_never_replaced_by_nothing_and_the_ledger_not_by_an_export(tmp_path, ledger):
     ledger.put([entry()])
     export(ledger, tmp_path / "good.jsonl")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,7 @@ from tapir.models.ledger import Ledger, is_ledger
 from tapir.models.ledger_files import export as export_file
 from tapir.models.ledger_files import import_ as import_file
 from tapir.models.ledger_files import read_recording
-from tapir.store.rundir import open_run
+from tapir.store.rundir import RunDir, open_run
 
 app = typer.Typer(help="The store of model calls.", no_args_is_help=True)
 LedgerPath = Annotated[Path, typer.Option("--ledger", help="The ledger's file.")]
@@ -55,10 +56,24 @@ def export_command(
     run: Annotated[Path | None, typer.Option(help="Only what this run used: enough to replay it.")] = None,
 ) -> None:
     """Write entries to a .jsonl or .jsonl.gz file that others can replay."""
-    keys = None if run is None else frozenset(open_run(run).calls_used())
+    keys, recordings = (None, []) if run is None else _used_by(open_run(run))
     with existing(ledger) as opened:
-        count = export_file(opened, file, keys=keys)
+        count = export_file(opened, file, keys=keys, recordings=recordings)
     print(f"{count} entries written to {file}")
+    if keys is not None and (missing := len(keys) - count):
+        print(
+            f"{missing} of the run's {len(keys)} calls are neither in {ledger} nor in the recordings of its recipe: "
+            f"a replay of {file} will lack them; name the run's ledger with --ledger, and go to where it was made",
+            file=sys.stderr,
+        )
+
+
+def _used_by(run: RunDir) -> tuple[frozenset[str], list[Path]]:
+    """The calls that the run used, and the recordings that served some of them, perhaps."""
+    from tapir.wiring import load_recipe, recording_files
+
+    recordings = recording_files(load_recipe(run.recipe_path))
+    return frozenset(run.calls_used()), [path for path in recordings if path.is_file()]
 
 
 @app.command("import")

@@ -6,10 +6,12 @@ An imported entry comes from somewhere else: its address is recomputed from its 
 from __future__ import annotations
 
 import gzip
+import heapq
 import io
+import itertools
 import json
 import zlib
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -30,16 +32,23 @@ def export(
     keys: frozenset[str] | None = None,
     identity: str | None = None,
     stage: str | None = None,
+    recordings: Sequence[Path] = (),
 ) -> int:
     """Write the entries (those in `keys`, of that endpoint, of that stage) to `path`; how many.
 
-    The same calls give the same bytes: no times, no run names, ordered by address. `.gz` compresses. A file that is
-    there is replaced at the end, and by something only.
+    `recordings` give what the ledger lacks. The same calls give the same bytes: no times, no run names, ordered by
+    address. `.gz` compresses. A file that is there is replaced at the end, and by something only.
     """
     path = Path(path)
     if path.resolve() == ledger.path.resolve():
         raise DataError(f"{path}: this is the ledger itself; name another file to export to")
-    entries = (e for e in ledger.entries(identity=identity, stage=stage) if keys is None or e.address in keys)
+
+    def wanted(entry: Entry) -> bool:
+        asked = (identity in (None, entry.identity)) and (stage in (None, entry.stage))
+        return asked and (keys is None or entry.address in keys)
+
+    recorded = sorted((e for file in recordings for e in read_recording(file) if wanted(e)), key=_address)
+    entries = _best(filter(wanted, ledger.entries(identity=identity, stage=stage)), recorded)
     partial = path.with_name(path.name + ".partial")
     try:
         count = _write(partial, entries, compress=path.suffix == ".gz")
@@ -53,6 +62,16 @@ def export(
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error.strerror}); name another place") from None
     return count
+
+
+def _address(entry: Entry) -> str:
+    return entry.address
+
+
+def _best(*sources: Iterable[Entry]) -> Iterator[Entry]:
+    """Each address once, in order: the first that is no failure which may pass, or the first."""
+    for _, same in itertools.groupby(heapq.merge(*sources, key=_address), key=_address):
+        yield min(same, key=lambda entry: entry.passing)
 
 
 def _write(path: Path, entries: Iterable[Entry], *, compress: bool) -> int:

@@ -130,10 +130,12 @@ def test_the_doctor_asks_the_confirmed_ones_of_several_urls(server: tuple[Fake, 
     with serving(other := fake()) as elsewhere:
         both = load_recipe(path, [f"models.teacher.base_urls=['{server[1]}', '{elsewhere}']"])
         found = of_models(checking.examine(both))
-    assert found == [
+    *asked, (advice, _) = found
+    assert asked == [
         ("keys (these hosts are not asked)", False),
         (f"teacher: fake at {server[1]}: answers (stop)", True),
     ]
+    assert "identity" in advice
     assert other.counts["requests"] == 0
 
 

@@ -285,8 +285,13 @@ def test_a_job_whose_start_was_not_answered_may_be_paid_for(ledger, status, spen
 def interrupted(waiting: BatchApiBackend, ledger: Ledger) -> int:
     """Calls that count as spent once a stage of ten rows was interrupted."""
     one = Caller(waiting, ledger, budget=CAP, run_id="r")
-    with pytest.raises(KeyboardInterrupt):
-        list(one.run(asks(10), stage="answer"))
+    # A process that a shell has started in the background ignores it, and so would these tests.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            list(one.run(asks(10), stage="answer"))
+    finally:
+        signal.signal(signal.SIGINT, before)
     with ledger.reading() as db:
         return one.ration.spent(db).calls
 

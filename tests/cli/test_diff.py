@@ -137,6 +137,22 @@ def test_results_differ_by_b_less_a_with_an_interval(runs: tuple[RunDir, RunDir]
     assert (nll.a, nll.difference) == (None, None)
 
 
+def test_benchmarks_on_other_files_are_shown_and_not_compared(tmp_path: Path):
+    models = {"teacher": {"kind": "scripted", "script": "builtin"}, "student": {"kind": "local", "model": "x"}}
+    made = [
+        run(tmp_path / f, {"name": "one", "models": models, "evaluate": [{"kind": "exact", "prompts": f"{f}.jsonl"}]})
+        for f in ("easy", "hard")
+    ]
+    for one in made:
+        exact = Result("student_1", "exact_accuracy", 40.0, 100, 30.0, 50.0)
+        write_rows(one.step("round_1/07_benchmarks", "").table(), Result, [exact])
+    rate, exact = differences(*made).results
+    assert (rate.alike, exact.alike, exact.difference) == (True, False, None)
+    assert "not comparable: other files or settings" in command(made[0].root, made[1].root).stdout
+    (same,) = [r for r in differences(made[0], made[0]).results if r.metric == "exact_accuracy"]
+    assert same.difference is not None
+
+
 def test_a_run_does_not_differ_from_itself(runs: tuple[RunDir, RunDir]):
     shown = command(runs[0].root, runs[0].root).stdout
     assert all(f"{part}: the same" in shown for part in ("recipe", "prompts", "made by", "settings and inputs", "data"))

@@ -107,7 +107,9 @@ def _result_row(change: ResultChange) -> list[str]:
     if change.against and change.metric != "win_rate":
         name += f" (against {change.against})"
     gap = change.difference
-    if gap is None:
+    if not change.alike:
+        said = "not comparable: other files or settings"
+    elif gap is None:
         said = "-"
     elif gap.low is None or gap.high is None:
         said = f"{gap.value:+.3g}"

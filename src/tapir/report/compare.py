@@ -12,10 +12,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tapir.config import ON_FILES, Evaluation, file_names
 from tapir.curriculum.comparison import Difference, corrected, difference_of, paired_difference
 from tapir.evaluation.heldout import Fit, change_per_token
 from tapir.report import text
+from tapir.report.benchmarks import alike
 from tapir.report.differences import flat
 from tapir.report.facts import Facts
 from tapir.report.markup import foreign
@@ -44,12 +44,6 @@ class Entry:
         wanted = student or self.last
         found = [r for r in self.facts.results if r.metric == metric and r.student == wanted]
         return found[-1] if found else None
-
-    @functools.cached_property
-    def sources(self) -> dict[str, Any]:
-        """Content marks of the benchmarks' files, by the name that the recipe gives them."""
-        found = [r for place, r in self.facts.receipts.items() if place.endswith("_benchmarks")]
-        return found[-1].get("notes", {}).get("sources", {}) if found else {}
 
     @functools.cached_property
     def held_out_ids(self) -> frozenset[str]:
@@ -124,7 +118,7 @@ def _gap(first: Entry, other: Entry, metric: str) -> Gap | None:
     if a is None or b is None:
         return None
     n = min(a.n, b.n)
-    if not _alike(first, other, metric):
+    if not alike(first.facts, other.facts, metric):
         return Gap(other.name, metric, Difference(b.value - a.value, n), paired=False, alike=False)
     if a.low is None or a.high is None or b.low is None or b.high is None:
         return Gap(other.name, metric, Difference(b.value - a.value, n), paired=False)
@@ -136,45 +130,6 @@ def _paired(first: Entry, other: Entry, metric: str) -> Difference | None:
     if metric == "win_rate":
         return paired_difference(other.outcomes(), first.outcomes(), random.Random(SEED))
     return change_per_token(other.fits(), first.fits(), random.Random(SEED)) if metric == "nll_per_token" else None
-
-
-_MEASURED_BY = {
-    "grade": "graded",
-    "alpaca_win_rate": "alpaca",
-    "following_strict": "following",
-    "following_loose": "following",
-    "exact_accuracy": "exact",
-}
-_SOURCES = ("prompts", "judge_prompt", "task_files")
-
-
-def _alike(first: Entry, other: Entry, metric: str) -> bool:
-    """Whether a benchmark had the same settings and sources in both runs, as far as their files say."""
-    a, b = _benchmark(first, metric), _benchmark(other, metric)
-    if a is None or b is None:
-        return True
-    # A task and its shots are part of its metric's name.
-    if a.model_dump(exclude={"tasks", *_SOURCES}) != b.model_dump(exclude={"tasks", *_SOURCES}):
-        return False
-    sources = _SOURCES if a.kind in ON_FILES else _SOURCES[1:]
-    return all(_same_source(first, getattr(a, name), other, getattr(b, name)) for name in sources)
-
-
-def _benchmark(entry: Entry, metric: str) -> Evaluation | None:
-    """What of the recipe gave this metric; None for what is measured on the held-out rows, and without a recipe."""
-    known, _, file = metric.partition(" (")
-    kind = _MEASURED_BY.get(known) or (None if metric in text.METRICS else "choice")
-    evaluate = entry.facts.recipe.evaluate if entry.facts.recipe else ()
-    named = zip(evaluate, file_names(evaluate), strict=True)
-    return next((e for e, name in named if e.kind == kind and (name or "") == file.removesuffix(")")), None)
-
-
-def _same_source(first: Entry, mine: str | None, other: Entry, theirs: str | None) -> bool:
-    """By the content that the runs noted; of an older run, which noted none, only the name is known."""
-    if mine is None or theirs is None:
-        return mine == theirs
-    a, b = first.sources.get(mine), other.sources.get(theirs)
-    return mine == theirs if a is None or b is None else a == b
 
 
 def recipe_changes(found: Sequence[Entry]) -> dict[str, list[Any]]:
@@ -197,7 +152,7 @@ def cautions(found: Sequence[Entry]) -> Iterator[str]:
             yield f"These runs have different {role}s: {', '.join(sorted(str(m) for m in models))}."
     for metric, (label, _) in metrics(found).items():
         measured = [e for e in found if e.result(metric)]
-        others = [e.name for e in measured[1:] if not _alike(measured[0], e, metric)]
+        others = [e.name for e in measured[1:] if not alike(measured[0].facts, e.facts, metric)]
         if others:
             runs = " and ".join([measured[0].name, *others])
             yield f"{label}: {runs} measured it on different files or with different settings; not comparable."

@@ -15,8 +15,10 @@ import yaml
 
 from tapir.curriculum.comparison import Difference, difference_of
 from tapir.errors import DataError
+from tapir.report.benchmarks import alike
+from tapir.report.facts import Facts
 from tapir.report.table_changes import TableChange, table_change
-from tapir.report.text import METRICS, results
+from tapir.report.text import METRICS
 from tapir.store.rundir import RunDir
 from tapir.types import Result
 
@@ -36,7 +38,7 @@ class Calls:
 
 @dataclass(frozen=True, slots=True)
 class ResultChange:
-    """One metric of one student in both runs; `difference` is b − a, None where a run lacks it."""
+    """One metric of one student in both runs; `difference` is b − a, None where a run lacks it or it is not `alike`."""
 
     student: str
     metric: str
@@ -44,6 +46,8 @@ class ResultChange:
     a: Result | None
     b: Result | None
     difference: Difference | None
+    alike: bool = True
+    """Whether both were measured by one benchmark: the same settings on the same files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +92,7 @@ def differences(a: RunDir, b: RunDir) -> Differences:
         settings=_settings(a, b),
         calls=_calls(a, b),
         data=_data(a, b),
-        results=_results(results(a), results(b)),
+        results=_results(Facts(a), Facts(b)),
     )
 
 
@@ -177,11 +181,16 @@ def _union(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
     return sorted(a.keys() | b.keys(), key=lambda p: (int(p.split("/")[0].removeprefix("round_")), p))
 
 
-def _results(a: list[Result], b: list[Result]) -> list[ResultChange]:
+def _results(a: Facts, b: Facts) -> list[ResultChange]:
     """By student and metric, in the order of the first run; the same two models in both."""
-    mine, theirs = ({(r.student, r.metric, r.against): r for r in side} for side in (a, b))
+    mine, theirs = ({(r.student, r.metric, r.against): r for r in side.results} for side in (a, b))
     keys = [*mine, *(k for k in theirs if k not in mine)]
-    return [ResultChange(*key, mine.get(key), theirs.get(key), _gap(mine.get(key), theirs.get(key))) for key in keys]
+    return [_change(key, mine.get(key), theirs.get(key), same=alike(a, b, key[1])) for key in keys]
+
+
+def _change(key: tuple[str, str, str | None], a: Result | None, b: Result | None, *, same: bool) -> ResultChange:
+    comparable = same or a is None or b is None
+    return ResultChange(*key, a, b, _gap(a, b) if comparable else None, comparable)
 
 
 def _gap(a: Result | None, b: Result | None) -> Difference | None:

@@ -24,13 +24,13 @@ METRICS = {
     "following_loose": ("verifiable prompts followed loosely, %", "{:.1f}"),
     "exact_accuracy": ("exact answers right, %", "{:.1f}"),
 }
-_IN_WORDS = ("judge_score", "nll_change")
+IN_WORDS = ("judge_score", "nll_change")
 """Told in a sentence, or in the table by another row."""
 
 
 def metrics(found: list[Result]) -> dict[str, tuple[str, str]]:
     """Label and form of every metric: those known here, then those on several files, and lm-eval's tasks by name."""
-    others = dict.fromkeys(r.metric for r in found if r.metric not in METRICS and r.metric not in _IN_WORDS)
+    others = dict.fromkeys(r.metric for r in found if r.metric not in METRICS and r.metric not in IN_WORDS)
     return METRICS | {name: _shown(name) for name in others}
 
 

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tapir.cli.results import AsJson, Table, aligned
-from tapir.types import Result
 
 if TYPE_CHECKING:
-    from tapir.report.differences import Differences, ResultChange
+    from tapir.report.differences import Differences
 
 SHOWN = 3
 """Ids and cells named for each table; `--json` has more."""
@@ -59,19 +58,15 @@ def lines(found: Differences) -> Iterator[str]:
         ),
         ("data", _data_rows(found), ["table", "rows a", "rows b", "added", "removed", "changed", "for instance"]),
         ("first differing rows", _cell_rows(found), ["table", "id", "column", "a", "b"]),
-        ("results", [_result_row(r) for r in found.results], ["student: metric", "a", "b", "b − a"]),
+        ("results", [list(r.in_words()) for r in found.results], ["student: metric", "a", "b", "b − a"]),
     ]
     for title, rows, head in sections:
         yield ""
-        yield (
-            title
-            if rows
-            else f"{title}: none"
-            if title in ("results", "first differing rows")
-            else f"{title}: the same"
-        )
         if rows:
+            yield title
             yield from aligned([head, *rows])
+        else:
+            yield f"{title}: {'none' if title in MAY_BE_NONE else 'the same'}"
     if found.results:
         yield ""
         yield "Differences take the two runs for independent, which overstates their intervals on equal prompts."
@@ -98,30 +93,3 @@ def _cell_rows(found: Differences) -> Table:
 def _cut(said: str) -> str:
     line = " ".join(said.split())
     return line if len(line) <= CELL else f"{line[: CELL - 1]}…"
-
-
-def _result_row(change: ResultChange) -> list[str]:
-    from tapir.report.differences import label
-
-    name = f"{change.student}: {label(change.metric)}"
-    if change.against and change.metric != "win_rate":
-        name += f" (against {change.against})"
-    gap = change.difference
-    if not change.alike:
-        said = "not comparable: other files or settings"
-    elif gap is None:
-        said = "-"
-    elif gap.low is None or gap.high is None:
-        said = f"{gap.value:+.3g}"
-    else:
-        noise = ", inside the noise" if gap.noise else ""
-        said = f"{gap.value:+.3g} ({gap.low:+.3g} to {gap.high:+.3g}{noise})"
-    return [name, _number(change.a), _number(change.b), said]
-
-
-def _number(result: Result | None) -> str:
-    if result is None:
-        return "-"
-    if result.low is None or result.high is None:
-        return f"{result.value:.4g}"
-    return f"{result.value:.4g} ({result.low:.4g} to {result.high:.4g})"

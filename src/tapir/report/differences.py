@@ -49,6 +49,24 @@ class ResultChange:
     alike: bool = True
     """Whether both were measured by one benchmark: the same settings on the same files."""
 
+    def in_words(self) -> tuple[str, str, str, str]:
+        """What was measured, in `a`, in `b`, and the difference."""
+        name = f"{self.student}: {_label(self.metric)}"
+        if self.against and self.metric != "win_rate":
+            name += f" (against {self.against})"
+        return name, _number(self.a), _number(self.b), self._said()
+
+    def _said(self) -> str:
+        gap = self.difference
+        if not self.alike:
+            return "not comparable: other files or settings"
+        if gap is None:
+            return "-"
+        if gap.low is None or gap.high is None:
+            return f"{gap.value:+.3g}"
+        noise = ", inside the noise" if gap.noise else ""
+        return f"{gap.value:+.3g} ({gap.low:+.3g} to {gap.high:+.3g}{noise})"
+
 
 @dataclass(frozen=True, slots=True)
 class Differences:
@@ -201,8 +219,16 @@ def _gap(a: Result | None, b: Result | None) -> Difference | None:
     return difference_of(b.value, (b.low, b.high), a.value, (a.low, a.high), min(a.n, b.n))
 
 
-def label(metric: str) -> str:
+def _label(metric: str) -> str:
     """A metric in words, where the report has some."""
     if metric == "nll_change":  # a sentence in the report, and so none of its metrics
         return "change of the NLL per token"
     return METRICS[metric][0] if metric in METRICS else metric
+
+
+def _number(result: Result | None) -> str:
+    if result is None:
+        return "-"
+    if result.low is None or result.high is None:
+        return f"{result.value:.4g}"
+    return f"{result.value:.4g} ({result.low:.4g} to {result.high:.4g})"

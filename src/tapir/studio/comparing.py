@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tapir.report.differences import Differences, ResultChange, differences, label
+from tapir.report.differences import Differences, ResultChange, differences
 from tapir.report.markup import Child, Element, el, foreign, table
 from tapir.studio.frame import first_line, labelled, options, place_name, run_url
 from tapir.studio.runs import View
-from tapir.types import Result
 
 SHOWN = 5
 
@@ -82,22 +81,5 @@ def _said(value: Any) -> str:
 
 
 def _result(change: ResultChange) -> list[Child]:
-    name = f"{change.student}: {label(change.metric)}"
-    if change.against and change.metric != "win_rate":
-        name += f" (against {change.against})"
-    gap = change.difference
-    if gap is None:
-        said = "–"
-    elif gap.low is None or gap.high is None:
-        said = f"{gap.value:+.3g}"
-    else:
-        said = f"{gap.value:+.3g} ({gap.low:+.3g} to {gap.high:+.3g}{', inside the noise' if gap.noise else ''})"
-    return [foreign(name, 120), _number(change.a), _number(change.b), said.replace("-", "−")]
-
-
-def _number(result: Result | None) -> str:
-    if result is None:
-        return "–"
-    if result.low is None or result.high is None:
-        return f"{result.value:.4g}".replace("-", "−")
-    return f"{result.value:.4g} ({result.low:.4g} to {result.high:.4g})".replace("-", "−")
+    name, *numbers = change.in_words()
+    return [foreign(name, 120), *("–" if said == "-" else said.replace("-", "−") for said in numbers)]

@@ -29,6 +29,8 @@ from tapir.store.tables import read_rows
 from tapir.types import Difficulty, Example
 from tapir.wiring import load_recipe
 
+pytestmark = pytest.mark.xdist_group("ablate")
+
 TABLE_5 = ("full", "single_round", "direct_expansion", "seed_refined", "seed", "pool")
 OWN = {"round_1/04_mix", "round_1/05_student_1", "round_1/06_evaluation", "round_1/08_measured"}
 

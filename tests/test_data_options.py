@@ -16,6 +16,8 @@ from tapir.store.rundir import RunDir
 from tapir.store.tables import read_rows
 from tapir.types import Answer, Difficulty, Dropped, Example, Instruction, Verdict
 
+pytestmark = pytest.mark.xdist_group("data options")
+
 TYPES = {"Math": "numbers", "Writing": "words", "Chores": "words", "Others": "other"}
 TAXONOMY = [
     {"name": name, "family": family, "definition": f"About {name}.", "examples": ["One.", "Two."], "style": "Short."}

@@ -13,6 +13,8 @@ from tapir.pipeline import run
 from tapir.store.rundir import RunDir
 from tapir.wiring import load_recipe
 
+pytestmark = pytest.mark.xdist_group("difficulty kinds")
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

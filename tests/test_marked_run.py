@@ -16,6 +16,8 @@ from tapir.store.marks import Mark, append_mark
 from tapir.store.rundir import RunDir, file_hash
 from tapir.types import Answer, Difficulty, Example, Instruction, Verdict
 
+pytestmark = pytest.mark.xdist_group("marked")
+
 POOL, VERDICTS = "round_0/02_classified", "round_0/06_verdicts"
 NEW_TASK = "Law"
 

@@ -15,6 +15,8 @@ from tapir import pipeline
 from tapir.errors import TapirError
 from tapir.wiring import load_recipe
 
+pytestmark = pytest.mark.xdist_group("run")
+
 PLACES = (
     "round_0/01_seeds", "round_0/02_classified", "round_0/03_teacher_answers", "round_0/04_student_0",
     "round_0/05_student_answers", "round_0/06_verdicts", "round_0/07_hard", "round_0/08_held_out",

@@ -24,6 +24,8 @@ from tapir.steps.common import answers_of, model_mark
 from tapir.store.rundir import RunDir
 from tapir.wiring import load_recipe, open_session
 
+pytestmark = pytest.mark.xdist_group("served")
+
 SEEDS, HELD_OUT = 24, 8
 
 

@@ -12,6 +12,8 @@ import pytest
 
 from tapir.wiring import SHIPPED
 
+pytestmark = pytest.mark.xdist_group("wheel")
+
 CHECKOUT = Path(__file__).parents[1]
 
 

@@ -14,7 +14,7 @@ from tapir.store.progress import ProgressFile
 from tapir.store.rundir import RunDir
 from tapir.studio.serving import serving
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 WORDS = "<script>alert(1)</script><img src=//evil.example/x onerror=alert(2)><a href='javascript:alert(3)'>x</a>"
 
 

@@ -20,6 +20,8 @@ from tapir.stages.seeds import load_pool
 from tapir.store.tables import read_plain, read_rows
 from tapir.types import Instruction, Receipt
 
+pytestmark = pytest.mark.xdist_group("classifier command")
+
 
 def call(*words: object) -> Result:
     return CliRunner().invoke(app, [str(word) for word in words])

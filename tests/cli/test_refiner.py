@@ -16,6 +16,8 @@ from tapir.cli.refiner import app
 from tapir.errors import DataError, RecipeError
 from tapir.stages.distil_refiner import write_mark
 
+pytestmark = pytest.mark.xdist_group("refiner command")
+
 TRAIN = {"epochs": 1, "batch": 4, "micro_batch": 4, "max_tokens": 512, "method": "lora"}
 
 

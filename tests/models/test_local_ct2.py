@@ -17,6 +17,8 @@ from tapir.models.resolve import resolve
 from tapir.models.students import CONVERTED, converted, open_local
 from tapir.types import Message
 
+pytestmark = pytest.mark.xdist_group("ctranslate2")
+
 GREEDY, WARM = Sampling(max_tokens=12), Sampling(temperature=0.9, top_p=0.95, max_tokens=12)
 QUESTIONS = (
     "What is two?",

@@ -25,6 +25,8 @@ from tapir.tasks import load_taxonomy
 from tapir.types import Instruction, Receipt, Refinement, Verdict
 from tapir.wiring import Session, load_recipe, open_tools
 
+pytestmark = pytest.mark.xdist_group("refiner")
+
 TRAIN = {"epochs": 1, "batch": 4, "micro_batch": 4, "max_tokens": 512, "method": "lora"}
 
 

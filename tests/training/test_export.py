@@ -25,6 +25,8 @@ from tapir.training.sft import train_round
 from tapir.training.verify import verify
 from tapir.types import Example, Message
 
+pytestmark = pytest.mark.xdist_group("training export")
+
 PROMPTS = [example(n).messages[:-1] for n in range(5)]
 
 

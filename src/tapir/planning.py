@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -369,6 +370,16 @@ def status(run: RunDir) -> list[dict[str, Any]]:
     session.recipe, session.run, session.until, session.found = load_recipe(run.recipe_path), run, None, []
     distil(session)
     return session.found
+
+
+def status_where_called(run: RunDir) -> list[dict[str, Any]]:
+    """The same from anywhere: seen from here, files that the recipe names might be others, or none.
+
+    The working directory is the whole process's: not for a thread beside others.
+    """
+    whole = RunDir(run.root.absolute())
+    with contextlib.chdir(run.called_from()):
+        return status(whole)
 
 
 def unfinished(run: RunDir) -> bool:

@@ -14,6 +14,8 @@ import pytest
 from asking import Asker
 from invented import Invented
 
+from tapir.config import parse_recipe
+from tapir.pipeline import run as distil
 from tapir.report.judge import keep_second, verdicts_mark
 from tapir.steps.plans import round_table
 from tapir.store.progress import ProgressFile
@@ -368,3 +370,20 @@ def test_a_missing_run_page_or_instruction_is_told_in_words(reader):
 
 def test_a_run_is_not_said_to_lack_steps_that_its_recipe_does_not_ask_for(reader):
     assert "benchmarks" not in reader.page("/run/run")
+
+
+def test_a_run_that_was_called_elsewhere_is_as_far_as_it_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    home, here = tmp_path / "home", tmp_path / "here"
+    home.mkdir()
+    here.mkdir()
+    monkeypatch.chdir(home)
+    Path("pool.jsonl").write_text('{"instruction": "What is sand?"}\n', encoding="utf-8")
+    models = {"teacher": {"kind": "scripted"}, "student": {"kind": "local", "model": "base"}}
+    distil(parse_recipe({"models": models, "seeds": {"source": "pool.jsonl"}}), "runs/made", until="seeds")
+    monkeypatch.chdir(here)
+    with serving(home / "runs") as url:
+        assert ">stale<" not in Asker(url).page("/run/made")
+        # Without its note of where that was, the files are looked for from here.
+        (home / "runs/made/.called_from").unlink()
+        assert ">stale<" in Asker(url).page("/run/made")
+    assert Path.cwd() == here

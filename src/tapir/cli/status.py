@@ -5,7 +5,6 @@ Reads the run's files only, so it may be asked from anywhere while another proce
 
 from __future__ import annotations
 
-import contextlib
 import json
 import time
 from collections.abc import Callable
@@ -93,7 +92,7 @@ class Look:
 def _with_receipts(run: RunDir) -> Steps:
     receipts = run.receipts()
     found: Steps = []
-    for row in _states(run):
+    for row in planning.status_where_called(run):
         r = receipts.get(row["place"], {}) if row["state"] == "done" else {}
         found.append(
             {
@@ -105,13 +104,6 @@ def _with_receipts(run: RunDir) -> Steps:
             }
         )
     return found
-
-
-def _states(run: RunDir) -> Steps:
-    """As they are where the run was called: seen from here, files that the recipe names might be others, or none."""
-    whole = RunDir(run.root.absolute())
-    with contextlib.chdir(run.called_from()):
-        return planning.status(whole)
 
 
 def _progress_of(step: dict[str, Any], live: StageProgress | None) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import fmean
 
 from tapir.curriculum.comparison import paired_difference, sentence
@@ -16,7 +15,6 @@ from tapir.curriculum.statistics import bootstrap_mean, wilson
 from tapir.report.facts import Facts
 from tapir.report.markup import Element, el, foreign, table
 from tapir.store.tables import read_rows
-from tapir.tasks import load_taxonomy
 from tapir.types import Difficulty, Verdict
 
 SEED = 17
@@ -38,11 +36,9 @@ class Measured:
 
 def families(facts: Facts) -> list[Element]:
     """Shares of the families of task types, for a look from afar."""
-    recipe = facts.recipe
-    path = Path(recipe.taxonomy) if recipe is not None and recipe.taxonomy else None
-    if not facts.mixes or (path is not None and not path.exists()):
+    if not facts.mixes or facts.taxonomy is None:
         return []
-    family = {t.name: t.family for t in load_taxonomy(path).tasks}
+    family = {t.name: t.family for t in facts.taxonomy.tasks}
     target = by_family(facts.targets, family)
     sets = {name: by_family(counts, family) for name, counts in facts.mixes.items()}
     sums = {name: counts.total() for name, counts in facts.mixes.items()}

@@ -25,7 +25,7 @@ from tapir.report import text
 from tapir.report.judge import RunTrust, run_trust
 from tapir.store.rundir import RunDir
 from tapir.store.tables import read_rows
-from tapir.tasks import OTHERS, load_taxonomy
+from tapir.tasks import OTHERS, Taxonomy, load_taxonomy
 from tapir.training.result import StepLog, read_log
 from tapir.types import Difficulty, Instruction, Result, Verdict
 
@@ -116,11 +116,15 @@ class Facts:
     @functools.cached_property
     def targets(self) -> dict[str, float]:
         """Pr(T); empty where the recipe or its taxonomy file is not at hand."""
-        recipe = self.recipe
-        if recipe is None or (recipe.taxonomy and not Path(recipe.taxonomy).exists()):
+        if self.recipe is None or self.taxonomy is None:
             return {}
-        names = load_taxonomy(Path(recipe.taxonomy) if recipe.taxonomy else None).names
-        return targets_for(names, recipe.mix.targets)
+        return targets_for(self.taxonomy.names, self.recipe.mix.targets)
+
+    @functools.cached_property
+    def taxonomy(self) -> Taxonomy | None:
+        """The recipe's task types, or the default ones; None where its file is not at hand."""
+        path = self.run.named(self.recipe.taxonomy) if self.recipe and self.recipe.taxonomy else None
+        return load_taxonomy(path) if path is None or path.exists() else None
 
     @functools.cached_property
     def mixes(self) -> dict[str, Counter[str]]:

@@ -24,7 +24,7 @@ PLANNED_FROM = ("02_classified", "03_teacher_answers", "07_hard")
 def round_table(run: RunDir, number: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """A round's plan with what expansion would add, from the tables that a run has so far: a head, and rows by task."""
     recipe = load_recipe(run.recipe_path)
-    taxonomy = load_taxonomy(Path(recipe.taxonomy) if recipe.taxonomy else None)
+    taxonomy = load_taxonomy(run.named(recipe.taxonomy) if recipe.taxonomy else None)
     pool, answers, hard_step = (run.step(f"round_0/{name}", "") for name in PLANNED_FROM)
     if not hard_step.table().exists():
         raise DataError(f"{run.root}: what is hard is not known yet; run `tapir run … --until select` first")

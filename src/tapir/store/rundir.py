@@ -289,6 +289,10 @@ class RunDir:
         # On another machine there may be none, and another user's may be closed to this one.
         return Path(there) if os.access(f"{there}/.", os.X_OK) else Path.cwd()
 
+    def named(self, path: str) -> Path:
+        """A file that the run's recipe names."""
+        return self.called_from() / path
+
     def manifest(self) -> dict[str, Any]:
         """What the run was made with."""
         return _read_object(

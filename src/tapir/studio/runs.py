@@ -12,6 +12,7 @@ from tapir.report.facts import Facts
 from tapir.store.progress import StageProgress, read_progress
 from tapir.store.rundir import RunDir
 from tapir.studio.guard import Access
+from tapir.studio.states import States
 from tapir.studio.tables import RunTables
 from tapir.tasks import load_taxonomy
 
@@ -39,6 +40,7 @@ class View:
     key: str
     run: RunDir
     tables: RunTables
+    looked_at: States
     access: Access
     author: str
 
@@ -60,14 +62,12 @@ class View:
     @property
     def task_names(self) -> tuple[str, ...]:
         """The recipe's task types; the default ones where its taxonomy is not at hand."""
-        recipe = self.facts.recipe
-        path = Path(recipe.taxonomy) if recipe and recipe.taxonomy else None
-        return load_taxonomy(path if path and path.exists() else None).names
+        return (self.facts.taxonomy or load_taxonomy(None)).names
 
     def states(self) -> dict[str, str]:
         """State of each step; where the recipe cannot be read here, only what is done."""
         try:
-            return {str(row["place"]): str(row["state"]) for row in planning.status(self.run)}
+            return {str(row["place"]): str(row["state"]) for row in self.looked_at.of(self.run)}
         except (TapirError, OSError):
             done = self.run.receipts()
             return {place: "done" if place in done else "missing" for place in self.places}
@@ -81,6 +81,7 @@ class OpenRuns:
         self.access = access
         self.author = author
         self._tables: dict[str, RunTables] = {}
+        self._states = States()
         self._lock = threading.Lock()
 
     def all(self) -> dict[str, View]:
@@ -95,9 +96,10 @@ class OpenRuns:
         with self._lock:
             if key not in self._tables:
                 self._tables[key] = RunTables(run)
-            return View(key, run, self._tables[key], self.access, self.author)
+            return View(key, run, self._tables[key], self._states, self.access, self.author)
 
     def close(self) -> None:
         for tables in self._tables.values():
             tables.close()
         self._tables.clear()
+        self._states.close()

@@ -51,6 +51,23 @@ def test_more_rows_than_one_query_takes_are_found_together(ledger):
     assert set(ledger.get_many(window)) == {first.address, last.address}
 
 
+def test_a_second_later_and_for_a_sent_job_at_once_all_is_forced_to_disk(tmp_path, clock, monkeypatch):
+    """SQLite's own word for it: 2 is FULL, which takes the whole log to disk at a commit; 1 is NORMAL."""
+    monkeypatch.setattr("tapir.models.ledger.time.monotonic", clock)
+
+    def level(ledger: Ledger, **asked: bool) -> int:
+        with ledger.transaction(**asked) as db:
+            return int(db.execute("PRAGMA synchronous").fetchone()[0])
+
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        found = [level(ledger), level(ledger)]
+        clock.now = 0.5
+        found += [level(ledger), level(ledger, to_disk=True), level(ledger)]
+        clock.now = 1.5
+        found += [level(ledger), level(ledger)]
+    assert found == [2, 1, 1, 2, 1, 2, 1]
+
+
 def test_another_process_sees_it(ledger):
     ledger.put([entry()])
     program = "import sys; from tapir.models.ledger import Ledger; print(Ledger(sys.argv[1]).get(sys.argv[2]).text)"

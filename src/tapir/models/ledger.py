@@ -7,6 +7,7 @@ importing is `ledger_files`'.
 
 from __future__ import annotations
 
+import math
 import sqlite3
 import threading
 import time
@@ -25,6 +26,9 @@ VERSION = 2
 BUSY_TIMEOUT_S = 60
 LOOKUP_ADDRESSES = 10_000
 """Of one query: SQLite allows 32,766 variables by default."""
+SYNC_EVERY_S = 1.0
+"""Forcing each transaction to disk would make fast calls wait for it; what a machine that dies can take with it is the
+calls of so long."""
 PACK_FROM_BYTES = 400
 """Shorter blobs do not shrink."""
 
@@ -111,8 +115,9 @@ def is_sqlite(path: Path) -> bool:
 
 
 class Ledger:
-    """The project's calls. Safe for several threads and processes; a reply is durable when `put` returns.
+    """The project's calls. Safe for several threads and processes; when `put` returns, a reply outlives this process.
 
+    A machine that dies takes at most a second of calls with it, or what the kernel held back when they ended.
     `recordings` are exports (or other ledgers) read beside it. With `replay` nothing is ever written, and a ledger
     file that is not there, or empty, holds no call; one of an older form stays as it is, for it may be another's.
     """
@@ -127,6 +132,7 @@ class Ledger:
             if not recording.is_file():
                 raise DataError(f"{recording}: there is no such recording; make one with `tapir ledger export`")
         self._recorded: dict[str, tuple[bytes, bool]] | None = None
+        self._synced_at = -math.inf
         self._in_memory = replay and not (self.path.exists() and self.path.stat().st_size)
         self._writer = self._open()
         self._reader = self._writer if self._in_memory else self._connect()
@@ -144,7 +150,7 @@ class Ledger:
                     raise DataError(f"{self.path}: no ledger; name the one to replay from")
                 return db
             if not version:
-                # WAL: readers never wait. NORMAL is durable against a killed process, which is what happens daily.
+                # WAL: readers never wait.
                 db.execute("PRAGMA journal_mode = WAL")
                 with db:
                     db.execute("BEGIN IMMEDIATE")
@@ -177,10 +183,15 @@ class Ledger:
         self.close()
 
     @contextmanager
-    def transaction(self) -> Generator[sqlite3.Connection]:
-        """One atomic write; concurrent writers of any process wait their turn."""
+    def transaction(self, *, to_disk: bool = False) -> Generator[sqlite3.Connection]:
+        """One atomic write; concurrent writers of any process wait their turn.
+
+        Forced `to_disk`, with all before it, where asked for and where the last that was is `SYNC_EVERY_S` ago.
+        """
         with self._write_lock:
+            to_disk = to_disk or time.monotonic() - self._synced_at >= SYNC_EVERY_S
             try:
+                self._writer.execute(f"PRAGMA synchronous = {'FULL' if to_disk else 'NORMAL'}")
                 self._writer.execute("BEGIN IMMEDIATE")
                 try:
                     yield self._writer
@@ -188,6 +199,8 @@ class Ledger:
                     self._writer.execute("ROLLBACK")
                     raise
                 self._writer.execute("COMMIT")
+                if to_disk:
+                    self._synced_at = time.monotonic()
             except sqlite3.OperationalError as error:
                 raise DataError(
                     f"{self.path}: cannot be written ({error}); look at the disk and its free space"
@@ -262,7 +275,8 @@ class Ledger:
             return _open_jobs(db, identity, run)
 
     def open_job(self, name: str, identity: str, addresses: Iterable[str], *, run: str = "") -> None:
-        with self.transaction() as db:
+        """Note a job that was sent: lost, all of it would be paid for again."""
+        with self.transaction(to_disk=True) as db:
             packed = _pack(" ".join(addresses).encode())
             db.execute("INSERT OR REPLACE INTO batch_jobs VALUES (?, ?, ?, 'open', ?)", (name, identity, packed, run))
 

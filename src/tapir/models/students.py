@@ -16,6 +16,7 @@ from tapir.config import Model
 from tapir.errors import MissingExtra, ModelError
 from tapir.models.calls import BatchBackend
 from tapir.models.weights_hash import weights_hash
+from tapir.store.tables import sync_folder
 
 CONVERTED = ".ct2-int8"
 Engine = Literal["transformers", "ctranslate2", "vllm"]
@@ -108,6 +109,7 @@ def converted(folder: Path) -> Path:
 
 
 def _publish(partial: Path, target: Path) -> None:
+    sync_folder(partial)
     try:
         partial.rename(target)
     except OSError:

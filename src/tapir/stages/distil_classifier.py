@@ -23,7 +23,7 @@ from tapir.models.classifier import SETTINGS, Classifier, Guess, open_classifier
 from tapir.models.weights_hash import weights_hash
 from tapir.stages.reading import BY_DEFAULT, read_instructions
 from tapir.store.rundir import write_json
-from tapir.store.tables import read_rows
+from tapir.store.tables import read_rows, sync_folder
 from tapir.tasks import Taxonomy
 from tapir.types import Instruction, Receipt
 
@@ -118,6 +118,7 @@ def train_classifier(
         if held_out:
             found["held_out"] = _measured(partial, held_out)
             write_json(partial / SETTINGS, found)
+        sync_folder(partial)
         os.replace(partial, out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

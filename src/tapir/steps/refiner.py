@@ -21,7 +21,7 @@ from tapir.stages import refine as refining
 from tapir.stages import train as training
 from tapir.stages.distil_refiner import chosen, refiner_examples, write_mark
 from tapir.steps.rounds import MAX_REFINED_TOKENS
-from tapir.store.tables import write_rows
+from tapir.store.tables import sync_folder, write_rows
 from tapir.types import Instruction, Receipt, Refinement, Verdict
 from tapir.wiring import Session
 
@@ -74,6 +74,7 @@ def train_refiner(session: Session, rows: Sequence[Instruction], out: Path, rece
     }
     write_rows(partial / "model" / HELD_OUT, Instruction, held_out)
     write_mark(partial / "model", told)
+    sync_folder(partial / "model")
     (partial / "model").rename(out)
     for left in partial.iterdir():
         left.unlink()

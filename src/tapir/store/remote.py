@@ -16,6 +16,7 @@ from typing import Any
 
 from tapir.errors import DataError, MissingExtra
 from tapir.store.rundir import Step
+from tapir.store.tables import sync
 
 LINK = "student.json"
 """A step's folder that only names weights on this machine (a student taken as it is); elsewhere it is made anew."""
@@ -123,6 +124,7 @@ class RemoteStore:
         except self._failures as error:
             partial.unlink(missing_ok=True)
             raise self._unread(source, error) from error
+        sync(partial)
         os.replace(partial, target)
 
     def _unread(self, source: str, error: Exception) -> DataError:

@@ -172,6 +172,13 @@ def sync(path: Path) -> None:
         os.fsync(file.fileno())
 
 
+def sync_folder(folder: Path) -> None:
+    """The same for all files in a folder, before it gets its name or its mark."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            sync(path)
+
+
 def _write_jsonl(path: Path, row_type: type[Any], rows: Iterable[Any]) -> int:
     count = 0
     with path.open("w", encoding="utf-8") as file:

@@ -12,6 +12,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 from tapir.errors import DataError, TapirError
+from tapir.store.tables import sync, sync_folder
 
 MARKER = "whole"
 PREFIX = "checkpoint-"
@@ -20,7 +21,10 @@ JOB_NAME = "job"
 
 def seal(checkpoint: Path) -> None:
     """Declare the checkpoint whole, and delete the older ones: only now are they superseded."""
+    # A machine may die too, and its disk would have the mark without what it stands for.
+    sync_folder(checkpoint)
     (checkpoint / MARKER).touch()
+    sync(checkpoint / MARKER)
     for other in _all(checkpoint.parent):
         if other != checkpoint:
             shutil.rmtree(other)

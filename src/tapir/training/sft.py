@@ -26,6 +26,7 @@ from tapir.config import HOW_IT_RUNS, Train
 from tapir.errors import DataError, ModelError, RecipeError
 from tapir.models.chat_template import ChatFormat
 from tapir.models.device import give_back
+from tapir.store.tables import sync_folder
 from tapir.training import checkpoints, weights
 from tapir.training.attention import attend_by_segment
 from tapir.training.borders import BorderCheck
@@ -245,6 +246,7 @@ def _finish(
         result.write(whole)
         if writer.path.parent == work:
             shutil.copyfile(writer.path, whole / LOG_NAME)
+        sync_folder(whole)
         whole.rename(out_folder)
         shutil.rmtree(work)
     trainer.accelerator.wait_for_everyone()

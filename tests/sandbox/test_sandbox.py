@@ -111,6 +111,7 @@ def _named(name: str) -> list[int]:
     [
         "import socket; socket.create_connection(('127.0.0.1', 22), timeout=1)",
         "import socket; socket.getaddrinfo('example.com', 80)",
+        "import socket; socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)",
         "x = bytearray(2 << 30)",
         "open('big', 'wb').write(bytes(8 << 20))",
         "[open('program.py') for _ in range(500)]",
@@ -120,6 +121,12 @@ def _named(name: str) -> list[int]:
 )
 def test_network_memory_files_time_and_mounts_are_out_of_reach(source: str):
     assert not sandbox.run_program("python", source).ok
+
+
+@isolated
+def test_an_event_loop_runs_without_a_socket():
+    source = "import asyncio\nasync def f():\n    await asyncio.sleep(0)\n    return 6\nprint(asyncio.run(f()))"
+    assert sandbox.run_program("python", source) == ProgramRun("6\n", ok=True)
 
 
 @isolated

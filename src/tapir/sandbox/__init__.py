@@ -2,9 +2,8 @@
 
 Owns the decision whether this machine can isolate a program at all; where it cannot, nothing is run. Linux
 namespaces (network, mounts, processes) do the isolating, `inside.py` sets it up from within. Of files the program sees
-its interpreter and the system's programs and libraries, so no socket of another process either. The kernel is shared,
-and a virtual machine's sockets to its host (AF_VSOCK) are no part of a network namespace: it is a fence against
-accidents and mischief by generated code, not a vault.
+its interpreter and the system's programs and libraries, and it can make no socket. The kernel is shared: it is a fence
+against accidents and mischief by generated code, not a vault.
 """
 
 from __future__ import annotations
@@ -35,6 +34,11 @@ except OSError:
     pass
 try:
     socket.socket(socket.AF_UNIX).connect(os.path.join(outside, "socket"))
+    print("sockets")
+except OSError:
+    pass
+try:
+    socket.socket()
     print("sockets")
 except OSError:
     pass

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -144,6 +145,28 @@ def test_an_unknown_accelerate_config_is_refused_before_a_call_is_paid(tmp_path:
     with pytest.raises(RecipeError, match="'fsdq' is neither a file nor one of fsdp, deepspeed"):
         run(recipe, tmp_path / "run")
     assert not (tmp_path / "ledger.sqlite").exists()
+
+
+def test_a_run_called_from_elsewhere_does_not_start_another_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    source = prepare(home)
+    monkeypatch.chdir(home)
+    run(load_recipe(source), home / "run", until="teacher_answers")
+    monkeypatch.chdir(elsewhere)
+    with pytest.raises(
+        RecipeError, match=rf"start it in {home}, or give --set ledger.path={home}/.tapir/ledger.sqlite"
+    ):
+        run(load_recipe(source), home / "run", until="teacher_answers")
+    assert not list(elsewhere.iterdir())
+    named = load_recipe(source, [f"ledger.path={home}/.tapir/ledger.sqlite"])
+    run(named, home / "run", until="teacher_answers")
+    # The whole project copied, its ledger too: that one is gone on with.
+    monkeypatch.chdir(home)
+    run(load_recipe(source), home / "run", until="teacher_answers")
+    shutil.copytree(home, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    run(load_recipe(source), tmp_path / "copy/run", until="teacher_answers")
 
 
 def test_a_run_puts_back_what_its_killed_writer_had_handed_out_and_nobody_elses(tmp_path: Path):

@@ -7,6 +7,7 @@ weights do not pile up in memory.
 from __future__ import annotations
 
 import functools
+import os
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
@@ -417,11 +418,12 @@ def open_session(
     """
     check_config(recipe.train, recipe.ray)
     run = RunDir(root)
+    own = run_id or run.identity()
+    _refuse_another_ledger(run, recipe, own)
     with run.writing(), open_ledger(recipe) as ledger:
         live = ProgressFile(root)
         told = Noted(progress or Progress(), live)
         store = RemoteStore(recipe.store, stored_as or root.absolute().name) if recipe.store else None
-        own = run_id or run.identity()
         _refuse_another(run, recipe)
         writer = str(root.resolve())
         if not ledger.replay:
@@ -450,6 +452,24 @@ def _refuse_another(run: RunDir, recipe: Recipe) -> None:
             f"{run.root}: holds a run of `{name}`, and this recipe is `{recipe.name}`; give another --out, "
             f"or set name={name} if it is to replace what is there"
         )
+
+
+def _refuse_another_ledger(run: RunDir, recipe: Recipe, run_id: str) -> None:
+    """A run called from another directory finds another file under the same relative path: one that knows neither what
+    is paid for nor what may still be spent."""
+    here, there = Path(recipe.ledger.path), run.named(recipe.ledger.path)
+    if here.resolve() != there.resolve() and _knows(there, run_id) and not _knows(here, run_id):
+        raise RecipeError(
+            f"{run.root}: its calls and what it has spent are in {there}, and {here.absolute()} knows nothing of them; "
+            f"start it in {run.called_from()}, or give --set ledger.path={there}"
+        )
+
+
+def _knows(path: Path, run_id: str) -> bool:
+    if not os.access(path, os.R_OK):
+        return False
+    with Ledger(path, replay=True) as ledger:
+        return ledger.knows(run_id)
 
 
 @contextmanager

@@ -295,6 +295,11 @@ class Ledger:
 
     # --- looking at it and cleaning it ---
 
+    def knows(self, run: str) -> bool:
+        """Whether this run has asked for anything here."""
+        with self.reading() as db:
+            return db.execute("SELECT 1 FROM spending WHERE run = ? LIMIT 1", (run,)).fetchone() is not None
+
     def stats(self) -> list[StageStats]:
         """What is there, by endpoint and stage."""
         sql = (

@@ -41,6 +41,7 @@ from tapir.stages.classify import Guesses, check_labels, off_type
 from tapir.stages.decontaminate import allowed
 from tapir.stages.judge import Asking, JudgePlan
 from tapir.stages.seeds import evaluation_texts
+from tapir.store.calls import StoredCalls
 from tapir.store.progress import ProgressFile
 from tapir.store.remote import RemoteStore
 from tapir.store.rundir import RunDir, Step, fingerprint, write_json, write_lines, write_text
@@ -423,7 +424,8 @@ def open_session(
     with run.writing(), open_ledger(recipe) as ledger:
         live = ProgressFile(root)
         told = Noted(progress or Progress(), live)
-        store = RemoteStore(recipe.store, stored_as or root.absolute().name) if recipe.store else None
+        name = stored_as or root.absolute().name
+        store = RemoteStore(recipe.store, name) if recipe.store else None
         _refuse_another(run, recipe)
         writer = str(root.resolve())
         if not ledger.replay:
@@ -436,10 +438,24 @@ def open_session(
         write_text(run.called_from_path, str(Path.cwd()))
         write_json(run.manifest_path, {**manifest(recipe, source), "run_id": session.run_id})
         try:
-            yield session
+            with _calls_stored(session, name.partition("/")[0]):
+                yield session
         finally:
             live.end()
             session.close()
+
+
+@contextmanager
+def _calls_stored(session: Session, name: str) -> Generator[None]:
+    """Calls that other machines have paid for are brought from the recipe's store, and new ones copied there."""
+    if session.store is None or session.recipe.store is None or session.ledger.replay:
+        yield
+        return
+    calls = StoredCalls(session.store, session.recipe.store, session.ledger, run=session.run_id, name=name)
+    if new := calls.bring():
+        session.progress.say(f"{new:,} calls of an earlier machine are in the ledger now, from {session.recipe.store}")
+    with calls.saving(session.progress.say):
+        yield
 
 
 def _refuse_another(run: RunDir, recipe: Recipe) -> None:

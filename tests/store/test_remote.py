@@ -15,6 +15,7 @@ import pytest
 from whole_run import finish, prepare, start, tables
 
 from tapir.errors import DataError
+from tapir.models.ledger_files import read_recording
 from tapir.store.remote import RemoteStore
 from tapir.store.rundir import RunDir, Step, write_json
 from tapir.types import Receipt, Refinement
@@ -285,7 +286,11 @@ def test_weights_that_were_deleted_once_measured_are_deleted_there_too(tmp_path:
 def test_a_run_goes_on_from_s3_on_a_fresh_machine_without_a_call(s3: str, tmp_path: Path) -> None:
     """The second machine shares nothing with the first but the recipe, the base student and the bucket."""
     source = prepare(tmp_path, store=s3, curriculum={"rounds": 1})
-    finish(start(source, tmp_path / "first" / "tiny", tmp_path / "l1.sqlite"))
+    assert "until then calls are in" not in finish(start(source, tmp_path / "first" / "tiny", tmp_path / "l1.sqlite"))
     again = start(source, tmp_path / "second" / "tiny", tmp_path / "l2.sqlite", "--set", "ledger.replay=true")
     finish(again)
     assert tables(tmp_path / "first" / "tiny") == tables(tmp_path / "second" / "tiny")
+    store = RemoteStore(s3, "tiny")
+    (calls,) = (name for name in store.names_in("tiny/calls") if name.endswith(".jsonl.gz"))
+    store.fetch(f"tiny/calls/{calls}", tmp_path / calls)
+    assert {e.stage for e in read_recording(tmp_path / calls)} >= {"teacher_answers", "student_answers", "verdicts"}

@@ -12,7 +12,7 @@ import sqlite3
 import threading
 import time
 import zlib
-from collections.abc import Generator, Iterable, Iterator, Sequence, Set
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -52,6 +52,13 @@ CREATE TABLE IF NOT EXISTS batch_jobs(
     id TEXT PRIMARY KEY, identity TEXT NOT NULL, addresses BLOB NOT NULL, state TEXT NOT NULL,
     run TEXT NOT NULL DEFAULT '')
 """
+_COPIES = """
+CREATE TABLE IF NOT EXISTS copies(
+    place TEXT NOT NULL, name TEXT NOT NULL, last INTEGER NOT NULL,
+    PRIMARY KEY(place, name)) WITHOUT ROWID
+"""
+"""Recordings of this ledger's calls elsewhere: where, under which name, and the last call (by rowid) in it; 0 for one
+that was taken in from there."""
 # A failure that may pass makes room for whatever comes later; a reply never does.
 _PUT = """
 INSERT INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
@@ -162,6 +169,7 @@ class Ledger:
                     if int(db.execute("PRAGMA user_version").fetchone()[0]) == 1:  # no other process was faster
                         db.execute("ALTER TABLE batch_jobs ADD COLUMN run TEXT NOT NULL DEFAULT ''")
                         db.execute(f"PRAGMA user_version = {VERSION}")
+            db.execute(_COPIES)
         except sqlite3.Error as error:
             raise DataError(f"{self.path}: not a usable ledger ({error}); move it away to start a new one") from None
         return db
@@ -293,6 +301,63 @@ class Ledger:
                 state = "open" if left else "closed"
                 db.execute("UPDATE batch_jobs SET addresses = ?, state = ? WHERE id = ?", (packed, state, name))
 
+    # --- copies of a run's calls elsewhere ---
+
+    def copies(self, place: str) -> dict[str, int]:
+        """The recordings that are at this place as far as this ledger knows, each with its last call."""
+        with self.reading() as db:
+            return dict(db.execute("SELECT name, last FROM copies WHERE place = ?", (place,)))
+
+    def note_copy(self, place: str, name: str, last: int = 0) -> None:
+        with self.transaction() as db:
+            db.execute("INSERT OR REPLACE INTO copies VALUES (?, ?, ?)", (place, name, last))
+
+    def last_call(self) -> int:
+        with self.reading() as db:
+            return db.execute("SELECT COALESCE(MAX(rowid), 0) FROM calls").fetchone()[0]
+
+    def paid_by(self, run: str, after: int, until: int) -> Iterator[Entry]:
+        """This run's own answered calls, in the order in which they were kept, a thousand at a time."""
+        sql = f"{_ENTRY_SQL.replace('address', 'rowid, address', 1)} WHERE rowid > ? AND rowid <= ? AND run = ? "
+        sql += "AND origin IS NULL AND NOT passing ORDER BY rowid LIMIT 1000"
+        while True:
+            with self.reading() as db:
+                rows = db.execute(sql, (after, until, run)).fetchall()
+            if not rows:
+                return
+            yield from (_entry(row[1:]) for row in rows)
+            after = rows[-1][0]
+
+    def account(self, run: str) -> dict[str, Any]:
+        """What a run has spent and reserved by stage, and the batch jobs that are under way for it, as plain data."""
+        # Not what a process of this machine has handed out (`budget.handed_out`): it ends with the machine.
+        sql = "SELECT stage, calls, prompt_tokens, completion_tokens, pico_usd FROM spending WHERE run = ? "
+        sql += "AND stage NOT LIKE '% handed out/%'"
+        jobs = "SELECT id, identity, addresses FROM batch_jobs WHERE run = ? AND state = 'open' ORDER BY id"
+        with self.reading() as db:
+            return {
+                "spent": [list(row) for row in db.execute(sql, (run,))],
+                "jobs": [[job, who, _unpack(owed).decode().split()] for job, who, owed in db.execute(jobs, (run,))],
+            }
+
+    def take_account(self, run: str, account: Mapping[str, Any]) -> None:
+        """Go on with what a run has spent, and has under way, as another machine's ledger told it.
+
+        Either machine went on from what the other had spent, so the larger number holds both.
+        """
+        with self.transaction() as db:
+            for row in account["spent"]:
+                db.execute(
+                    "INSERT INTO spending VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT(run, stage) DO UPDATE SET "
+                    "calls = MAX(calls, excluded.calls), prompt_tokens = MAX(prompt_tokens, excluded.prompt_tokens), "
+                    "completion_tokens = MAX(completion_tokens, excluded.completion_tokens), "
+                    "pico_usd = MAX(pico_usd, excluded.pico_usd)",
+                    (run, *row),
+                )
+            for job, identity, owed in account["jobs"]:
+                packed = _pack(" ".join(owed).encode())
+                db.execute("INSERT OR IGNORE INTO batch_jobs VALUES (?, ?, ?, 'open', ?)", (job, identity, packed, run))
+
     # --- looking at it and cleaning it ---
 
     def knows(self, run: str) -> bool:
@@ -359,6 +424,8 @@ class Ledger:
                 "AND address NOT IN (SELECT address FROM kept)",
                 (identity, identity, before, before),
             ).rowcount
+            # Calls may get other row numbers now: what was copied elsewhere is copied again.
+            db.execute("UPDATE copies SET last = 0")
         with self._write_lock:
             self._writer.execute("VACUUM")
         return gone

@@ -84,6 +84,11 @@ def _write(path: Path, entries: Iterable[Entry], *, compress: bool) -> int:
     return count
 
 
+def write_recording(path: Path, entries: Iterable[Entry]) -> int:
+    """A recording of these entries, as they come; how many."""
+    return _write(path, entries, compress=True)
+
+
 def import_(ledger: Ledger, path: Path | str) -> int:
     """Add a recording's entries to the ledger; how many were new. Own calls are never replaced."""
     path = Path(path)

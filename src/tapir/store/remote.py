@@ -1,7 +1,8 @@
 """Finished steps on another file system: copied there when done, receipt last, and read back by a fresh machine.
 
 Any file system that fsspec speaks (`s3://`, `gs://`, `file://` …), which also finds the credentials. The ledger and
-live checkpoints stay on local disk: one is a database, the others change while they are read.
+live checkpoints stay on local disk: one is a database, whose calls `store.calls` copies, the others change while they
+are read.
 """
 
 from __future__ import annotations
@@ -80,6 +81,29 @@ class RemoteStore:
         """The place, in a folder that is there: object stores have none and take this for nothing."""
         self._files.makedirs(target.rpartition("/")[0], exist_ok=True)
         return target
+
+    def put(self, path: Path, name: str) -> None:
+        """Copy a file to this place of the store, where it appears whole or not at all."""
+        target = self._made(f"{self._base}/{name}")
+        try:
+            self._files.put_file(str(path), f"{target}.partial")
+            self._files.mv(f"{target}.partial", target)
+        except self._failures as error:
+            raise DataError(f"store: {name} cannot be written to {self._url} ({error}); run again to go on") from error
+
+    def names_in(self, folder: str) -> list[str]:
+        """Names of the files at this place of the store."""
+        try:
+            found: list[str] = self._files.find(f"{self._base}/{folder}")
+        except FileNotFoundError:
+            return []
+        except self._failures as error:
+            raise self._unreachable(error) from error
+        return sorted(path.rpartition("/")[2] for path in found)
+
+    def fetch(self, name: str, target: Path) -> None:
+        """Bring a file of this place of the store."""
+        self._fetch(f"{self._base}/{name}", target)
 
     def receipt(self, step: Step) -> dict[str, Any] | None:
         """What the store has been told of a step, whatever recipe it was finished by."""

@@ -91,3 +91,24 @@ def test_importing_the_program_loads_no_command():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [(["run", "quickstart"], "tapir: stopped; the same command goes on from here\n"), (["status", "."], "")],
+)
+def test_an_interrupt_says_how_to_go_on_where_there_is_something_to_go_on_with(words: list[str], told: str):
+    code = f"""
+import sys
+from tapir import pipeline
+from tapir.cli import main, run, status
+
+def stop(*_, **__):
+    raise KeyboardInterrupt
+
+pipeline.run = status.open_run = stop
+sys.argv = ["tapir", *{words!r}]
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, told)

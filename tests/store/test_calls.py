@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fake_endpoint import ask, serving
-from whole_run import prepare
+from whole_run import finish, prepare, start
 
 from tapir.errors import BudgetReached, DataError
 from tapir.models.budget import Ration, Spend, handed_out
 from tapir.models.calls import Reply
 from tapir.models.fake_server import Fake
 from tapir.models.ledger import Entry, Ledger
+from tapir.models.ledger_files import read_recording
 from tapir.models.scripted import ScriptedModel, load_rules
 from tapir.pipeline import run
 from tapir.store.calls import StoredCalls
@@ -117,6 +119,28 @@ def test_a_changed_recording_is_refused(tmp_path: Path):
         recordings(tmp_path / "s")[0].write_bytes(b"\x1f\x8bcut off")
         with pytest.raises(DataError, match="cannot be read"):
             stored(tmp_path / "s", b).bring()
+
+
+def test_a_terminated_run_leaves_its_calls_in_the_store(tmp_path: Path):
+    """SIGTERM is what schedulers and clouds send before they take the machine."""
+    server = Fake(ScriptedModel(load_rules("builtin")), latency_s=0.5)
+    source = prepare(tmp_path / "files", store=f"file://{tmp_path}/store", classify={"by": "keep"})
+    with serving(server) as url:
+        teacher = {
+            "kind": "openai",
+            "base_url": url,
+            "model": "fake",
+            "max_answer_tokens": 32,
+            "limits": {"in_flight": 1},
+        }
+        process = start(source, tmp_path / "tiny", tmp_path / "l.sqlite", "--set", f"models.teacher={teacher}")
+        while server.counts["replies"] < 2:
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.terminate()
+        assert "the same command goes on from here" in finish(process, expected=143)
+    (calls,) = recordings(tmp_path / "store")
+    assert 1 <= len(list(read_recording(calls))) < 24
 
 
 def test_a_step_under_way_is_not_paid_for_again_on_a_fresh_machine_nor_the_cap_counted_anew(tmp_path: Path):

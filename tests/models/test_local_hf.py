@@ -8,6 +8,7 @@ import pytest
 from tiny import build_tiny_model
 
 from tapir.config import Model
+from tapir.errors import ModelError
 from tapir.models.calls import Reply, Request, Sampling
 from tapir.models.chat_template import ChatFormat, load_tokenizer
 from tapir.models.local_hf import TransformersModel, answer_nll
@@ -89,3 +90,20 @@ def test_likelihoods_keep_their_order_and_do_not_depend_on_the_rows_beside_them(
     alone = [answer_nll(folder, [pair], SETTINGS)[0] for pair in pairs]
     assert [n for _, n in together] == [n for _, n in alone]
     assert [v for v, _ in together] == pytest.approx([v for v, _ in alone], rel=1e-5)
+
+
+def test_a_device_without_room_says_what_takes_less(folder: Path):
+    import torch
+
+    class Full:
+        device = "cpu"
+
+        def __call__(self, **_: object) -> None:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has")
+
+    full = TransformersModel(folder, SETTINGS, identity="tiny")
+    full._model = Full()
+    with pytest.raises(
+        ModelError, match=rf"is full \(CUDA.*2.00 GiB\); lower this model's `batch` \(now {SETTINGS.batch}\)"
+    ):
+        full.generate(ask(GREEDY, "sea"))

@@ -119,6 +119,11 @@ def test_a_changed_recording_is_refused(tmp_path: Path):
         recordings(tmp_path / "s")[0].write_bytes(b"\x1f\x8bcut off")
         with pytest.raises(DataError, match="cannot be read"):
             stored(tmp_path / "s", b).bring()
+        recordings(tmp_path / "s")[0].unlink()
+        for broken in ("{", "[]", '{"spent": [["answer"]], "jobs": []}', '{"spent": [], "jobs": [["a", "b", 3]]}'):
+            (tmp_path / "s/tiny/calls/account.json").write_text(broken)
+            with pytest.raises(DataError, match=r"account.json: no account of a run"):
+                stored(tmp_path / "s", b).bring()
 
 
 def test_a_terminated_run_leaves_its_calls_in_the_store(tmp_path: Path):

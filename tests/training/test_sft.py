@@ -193,6 +193,18 @@ def test_a_checkpoint_of_other_settings_is_not_gone_on_from(student: Path, tmp_p
     assert train_round(student, examples(12), tmp_path / "out", changed, seed=1).resumed_at == 0
 
 
+def test_a_device_without_room_says_what_takes_less(student: Path, tmp_path: Path):
+    def full(step: StepLog) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of …")
+
+    told = (
+        r"memory is full \(CUDA out of memory. Tried to allocate 2.00 GiB\); lower train.micro_batch \(now 2; .*\), or "
+        r"set train.gradient_checkpointing: true, or set train.method: qlora, or lower train.max_tokens \(now 128\)$"
+    )
+    with pytest.raises(ModelError, match=told):
+        train_round(student, examples(4), tmp_path / "out", settings(method="lora"), seed=1, progress=full)
+
+
 @pytest.mark.parametrize("name", ["optimizer.pt", "trainer_state.json"])
 def test_a_disk_that_fills_up_leaves_the_last_whole_checkpoint(name: str, student: Path, tmp_path: Path):
     work = tmp_path / ".out.training"

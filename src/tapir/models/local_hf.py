@@ -14,7 +14,7 @@ from typing import Any
 
 from tapir.config import Model
 from tapir.models.calls import Reply, Request, Sampling, TokenLogprob
-from tapir.models.device import give_back
+from tapir.models.device import give_back, memory_told
 from tapir.models.local_rows import Prompt, Speech
 from tapir.types import Message
 
@@ -78,7 +78,9 @@ class TransformersModel:
 
     def __init__(self, folder: Path, model: Model, *, identity: str) -> None:
         self.identity, self.batch_size = identity, model.batch
-        self._model: Any = load_weights(folder, model)
+        self._remedy = f"lower this model's `batch` (now {model.batch}), or have it served by vLLM"
+        with memory_told(self._remedy):
+            self._model: Any = load_weights(folder, model)
         self._speech = Speech.of(folder, model.chat_template)
 
     def generate(self, batch: Sequence[Request]) -> list[Reply]:
@@ -88,7 +90,7 @@ class TransformersModel:
         prompts, replies = self._speech.prompts(batch)
         rows = [_Row(p, _generator(p.request)) for p in prompts]
         if rows:
-            with torch.inference_mode():
+            with torch.inference_mode(), memory_told(self._remedy):
                 self._speak(rows)
         replies |= {r.prompt.at: self._speech.reply(r.prompt, r.said, r.logprobs) for r in rows}
         return [replies[at] for at in range(len(batch))]
@@ -169,7 +171,7 @@ class Scorer:
         """Sums of negative log-likelihoods of the answers' tokens, ends included; one padded batch."""
         import torch
 
-        with torch.inference_mode():
+        with torch.inference_mode(), memory_told("end what else runs on it (nvidia-smi shows it)"):
             return _nll(self._model, [_spelled(self._speech, pair) for pair in pairs])
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import sqlite3
 import tempfile
 import threading
 from collections.abc import Callable, Generator
@@ -49,9 +50,16 @@ class StoredCalls:
                 self._ledger.note_copy(self._place, name)
             if ACCOUNT in there:
                 self._store.fetch(f"{self._folder}/{ACCOUNT}", Path(folder) / ACCOUNT)
-                account = json.loads((Path(folder) / ACCOUNT).read_text(encoding="utf-8"))
-                self._ledger.take_account(self._run, account)
+                self._take(Path(folder) / ACCOUNT)
         return new
+
+    def _take(self, account: Path) -> None:
+        try:
+            self._ledger.take_account(self._run, json.loads(account.read_text(encoding="utf-8")))
+        except (ValueError, TypeError, LookupError, AttributeError, sqlite3.Error) as error:
+            raise DataError(
+                f"{self._place}/{ACCOUNT}: no account of a run ({error!r}); delete it, and caps count from this ledger"
+            ) from None
 
     def save(self) -> None:
         """Copy what is new since the last time, this process's or an earlier one's."""

@@ -25,7 +25,7 @@ from trl.trainer.sft_config import SFTConfig
 from tapir.config import HOW_IT_RUNS, Train
 from tapir.errors import DataError, ModelError, RecipeError
 from tapir.models.chat_template import ChatFormat
-from tapir.models.device import give_back
+from tapir.models.device import give_back, memory_told
 from tapir.store.tables import sync_folder
 from tapir.training import checkpoints, weights
 from tapir.training.attention import attend_by_segment
@@ -105,7 +105,13 @@ def train_round(
     state.wait_for_everyone()
     if state.is_main_process:
         write_log(log, done)
-    with _deterministic(seed), _quiet(), beside(out_folder), checkpoints.full_disk_told(work / "student"):
+    with (
+        _deterministic(seed),
+        _quiet(),
+        beside(out_folder),
+        checkpoints.full_disk_told(work / "student"),
+        memory_told(_takes_less(settings)),
+    ):
         trainer = _trainer(prepared, work, resident, run_name(out_folder))
         writer = LogWriter(log, prepared.plan.steps, last=done[-1] if done else None, progress=progress)
         trainer.add_callback(writer)
@@ -144,6 +150,21 @@ def _prepare(
             "curriculum.tokens), or give the round more examples"
         )
     return Round(student, settings, seed, chat, encoded, plan, allowed)
+
+
+def _takes_less(settings: Train) -> str:
+    """What to set where the device's memory does not suffice, the least costly first."""
+    ways = [
+        (
+            settings.micro_batch > 1,
+            f"lower train.micro_batch (now {settings.micro_batch}; a step keeps its train.batch)",
+        ),
+        (not settings.gradient_checkpointing, "set train.gradient_checkpointing: true"),
+        (settings.method == "full", "set train.method: lora"),
+        (settings.method == "lora", "set train.method: qlora"),
+        (True, f"lower train.max_tokens (now {settings.max_tokens})"),
+    ]
+    return ", or ".join(said for there, said in ways if there)
 
 
 def _processes() -> PartialState:

@@ -79,7 +79,8 @@ class Limits(Part):
     """Further tries after a passing failure (429, 5xx, a broken stream)."""
 
 
-ABOUT_WEIGHTS = {"engine", "revision", "dtype", "batch", "data_parallel", "threads", "chat_template",
+ABOUT_WEIGHTS = {"engine", "revision", "dtype", "batch", "data_parallel", "tensor_parallel", "gpu_memory",
+                 "max_context", "threads", "chat_template",
                  "trust_remote_code", "allow_pickle", "temperature", "top_p", "max_answer_tokens"}  # fmt: skip
 """Settings of a model that say how its weights run here, and how replies are drawn."""
 WHO_ANSWERS = {"kind", "model", "base_url", "base_urls", "weights", "revision", "script"}
@@ -142,7 +143,14 @@ class Model(Part):
     batch: Positive = 16
     """Prompts generated together by a local engine."""
     data_parallel: Positive = 1
-    """vLLM engines on this machine, a GPU each, that share the prompts."""
+    """vLLM engines on this machine that share the prompts, a GPU each, or `tensor_parallel` of them."""
+    tensor_parallel: Positive = 1
+    """GPUs that hold one copy of the weights between them (vLLM)."""
+    gpu_memory: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Share of a GPU's memory that vLLM may take; by default its own choice."""
+    max_context: Positive | None = None
+    """Tokens that a prompt and its answer may have together, where the window of local weights is more than the GPU has
+    room for. A longer prompt is refused, and counted, by itself."""
     threads: Annotated[int, Field(ge=0)] = 0
     """Threads of a local engine; 0 takes all."""
     chat_template: str | None = None

@@ -31,7 +31,7 @@ class RayVllm:
     def __init__(self, folder: Path, model: Model, settings: RaySettings, *, identity: str) -> None:
         self.identity, self.batch_size = identity, local_vllm.batch_size(model)
         self._folder, self._model, self._settings = here(folder), model, settings
-        self._speech = Speech.of(folder, model.chat_template)
+        self._speech = Speech.of(folder, model.chat_template, model.max_context)
 
     def generate(self, batch: Sequence[Request]) -> list[Reply]:
         return next(replies for _, replies in self.generate_all([batch]))

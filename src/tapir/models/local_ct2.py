@@ -34,12 +34,13 @@ class CTranslateModel:
         identity: str,
         batch_size: int,
         template: str | None = None,
+        most: int | None = None,
         threads: int = 0,
     ) -> None:
         self.identity, self.batch_size = identity, batch_size
         self._converted, self._threads = converted, threads or usable_cores()
         self._generator: Any = self._load()
-        self._speech = Speech.of(tokenizer_folder, template)
+        self._speech = Speech.of(tokenizer_folder, template, most)
         self._row_bytes = 4 * len(self._speech.tokenizer)
 
     def _load(self) -> Any:

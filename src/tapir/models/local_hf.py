@@ -81,7 +81,7 @@ class TransformersModel:
         self._remedy = f"lower this model's `batch` (now {model.batch}), or have it served by vLLM"
         with memory_told(self._remedy):
             self._model: Any = load_weights(folder, model)
-        self._speech = Speech.of(folder, model.chat_template)
+        self._speech = Speech.of(folder, model.chat_template, model.max_context)
 
     def generate(self, batch: Sequence[Request]) -> list[Reply]:
         """Replies in the batch's order; rows that are finished wait for the slowest."""

@@ -39,12 +39,13 @@ class Speech:
     window: int
 
     @classmethod
-    def of(cls, folder: Path, template: str | None) -> Speech:
+    def of(cls, folder: Path, template: str | None, most: int | None = None) -> Speech:
+        """What lies in the folder; `most` is how much it may hold where that is less than it could."""
         tokenizer = load_tokenizer(folder)
         chat = ChatFormat(tokenizer, template)
         window = _json(folder / "config.json").get("max_position_embeddings") or 1 << 30
         declared = _json(folder / "generation_config.json").get("eos_token_id")
-        return cls(tokenizer, chat, frozenset(stop_token_ids(chat, declared)), int(window))
+        return cls(tokenizer, chat, frozenset(stop_token_ids(chat, declared)), min(int(window), most or 1 << 30))
 
     def prompts(self, batch: Sequence[Request]) -> tuple[list[Prompt], dict[int, Reply]]:
         """The rows that can be asked, and replies for those that cannot: they cost themselves, not the run."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tapir.config import Model
+from tapir.errors import ModelError
 from tapir.models.calls import Reply, Request, TokenLogprob
 from tapir.models.device import give_back
 from tapir.models.local_rows import Speech
@@ -30,12 +31,15 @@ def batch_size(model: Model) -> int:
 
 def engine_options(model: Model) -> dict[str, Any]:
     """How an engine is started, whoever starts it."""
+    given = {"max_model_len": model.max_context, "gpu_memory_utilization": model.gpu_memory}
     return {
         "dtype": "auto" if model.dtype == "int8" else model.dtype,
         "trust_remote_code": model.trust_remote_code,
         "enable_prefix_caching": True,
         "max_logprobs": MOST_LOGPROBS,
         "seed": 0,
+        "tensor_parallel_size": model.tensor_parallel,
+        **{name: value for name, value in given.items() if value is not None},
     }
 
 
@@ -65,9 +69,15 @@ class VllmModel:
 
         self.identity, self.batch_size = identity, batch_size(model)
         self._vllm: Any = vllm
-        self._speech = Speech.of(folder, model.chat_template)
+        self._speech = Speech.of(folder, model.chat_template, model.max_context)
         options = {"model": str(folder), **engine_options(model)}
-        self._engine = _One(options) if model.data_parallel == 1 else _Several(options, model.data_parallel)
+        try:
+            self._engine = _One(options) if model.data_parallel == 1 else _Several(options, model.data_parallel)
+        except (ValueError, RuntimeError) as error:
+            raise ModelError(
+                f"{folder}: vLLM does not start ({error}). Where it lacks room, lower this model's max_context, change "
+                "its gpu_memory, or set tensor_parallel"
+            ) from error
 
     def generate(self, batch: Sequence[Request]) -> list[Reply]:
         """Replies in the batch's order."""

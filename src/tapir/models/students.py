@@ -35,6 +35,7 @@ def open_local(model: Model, folder: Path) -> BatchBackend:
             identity=identity,
             batch_size=model.batch,
             template=model.chat_template,
+            most=model.max_context,
             threads=model.threads,
         )
     if engine == "vllm":
@@ -52,7 +53,9 @@ def identity_of(model: Model, folder: Path, engine: Engine) -> str:
     template = model.chat_template or ""
     if template and (file := Path(template)).is_file():
         template = f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()[:8]}"
-    return f"local {weights_hash(folder)[:16]} {engine} {precision} {template}"
+    # A prompt that was refused for its length is asked where there is room for it.
+    room = f" {model.max_context} tokens" if model.max_context else ""
+    return f"local {weights_hash(folder)[:16]} {engine} {precision} {template}{room}"
 
 
 def served_identity(model: Model, weights_sha256: str) -> str:

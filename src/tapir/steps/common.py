@@ -20,7 +20,8 @@ from tapir.training.launch import idle_note
 from tapir.types import Answer, Example, Instruction, Passes, Receipt
 from tapir.wiring import Session
 
-UNIMPORTANT = {"limits", "price_per_million", "api_key_env", "headers_env", "threads", "data_parallel", "same_as"}
+UNIMPORTANT = {"limits", "price_per_million", "api_key_env", "headers_env", "threads", "data_parallel",
+               "tensor_parallel", "gpu_memory", "same_as"}  # fmt: skip
 """Settings of a model that cannot change its replies."""
 
 
@@ -47,6 +48,7 @@ def model_mark(session: Session, *roles: Role) -> list[Any]:
 def _mark(model: Model) -> dict[str, Any]:
     # Served weights are the same at any address. A model that has none has the mark it had before there was the field.
     beside = {"base_url"} if model.weights else {"weights"}
+    beside |= {"max_context"} if model.max_context is None else set()
     # Where nothing else names what several addresses serve, they are its name in the ledger, and here: in any order.
     urls = [] if model.weights or model.identity else sorted(model.base_urls)
     plain = model.model_dump(mode="json", exclude=UNIMPORTANT | beside | {"base_urls"})

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from whole_run import finish, kill_inside, prepare, start, tables
+from whole_run import finish, fork, kill_inside, prepare, start, tables
 
 from tapir import pipeline
 from tapir.errors import TapirError
@@ -67,7 +67,7 @@ def test_two_fresh_runs_give_identical_tables(whole: Path, tmp_path: Path):
 
 def test_killed_in_each_stage_and_resumed_it_ends_with_the_same_tables(whole: Path, tmp_path: Path):
     run, ledger = tmp_path / "run", tmp_path / "calls.sqlite"
-    kills = {place: kill_inside(start(whole / "recipe.yaml", run, ledger), place, run, ledger) for place in PLACES}
+    kills = {place: kill_inside(fork(whole / "recipe.yaml", run, ledger), place, run, ledger) for place in PLACES}
     finish(start(whole / "recipe.yaml", run, ledger))
     assert "ended" not in kills.values(), kills
     # Some stages are over in a millisecond; those that call models or train are not.

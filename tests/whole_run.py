@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import json
+import multiprocessing
 import os
-import signal
+import runpy
 import sqlite3
 import subprocess
 import sys
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pyarrow.parquet as pq
 import yaml
@@ -71,17 +74,44 @@ def prepare(folder: Path, **parts: Any) -> Path:
     return path
 
 
+ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1"}
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["tapir.cli", "tapir.pipeline", "tapir.models.local_hf", "tapir.training.sft"])
+
+
 def start(recipe_path: Path, run: Path, ledger: Path, *extra: str) -> subprocess.Popen[str]:
-    """`tapir run` in a process of its own, which a test may kill."""
-    command = [sys.executable, "-m", "tapir", "run", str(recipe_path), "--out", str(run)]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1"}
+    """`tapir run` in a process of its own."""
     return subprocess.Popen(
-        [*command, "--set", f"ledger.path={ledger}", *extra],
+        [sys.executable, "-m", "tapir", *_command(recipe_path, run, ledger), *extra],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=environment,
+        env=os.environ | ENVIRONMENT,
     )
+
+
+def fork(recipe_path: Path, run: Path, ledger: Path) -> BaseProcess:
+    """The same, forked from a process that has loaded all libraries: most of what a run takes that is killed soon.
+
+    What it prints is beside the run.
+    """
+    words = _command(recipe_path, run, ledger)
+    process = FORKS.Process(target=_run_tapir, args=(words, run.with_suffix(".output.txt")))
+    with mock.patch.dict(os.environ, ENVIRONMENT):
+        process.start()
+    return process
+
+
+def _command(recipe_path: Path, run: Path, ledger: Path) -> list[str]:
+    return ["run", str(recipe_path), "--out", str(run), "--set", f"ledger.path={ledger}"]
+
+
+def _run_tapir(words: list[str], output: Path) -> None:
+    with output.open("ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    sys.argv = ["tapir", *words]
+    runpy.run_module("tapir", run_name="__main__", alter_sys=True)
 
 
 def finish(process: subprocess.Popen[str], expected: int = 0) -> str:
@@ -94,7 +124,7 @@ def finish(process: subprocess.Popen[str], expected: int = 0) -> str:
     return output
 
 
-def kill_inside(process: subprocess.Popen[str], place: str, run: Path, ledger: Path) -> str:
+def kill_inside(process: BaseProcess, place: str, run: Path, ledger: Path) -> str:
     """SIGKILL while the stage works, or at the latest when it has ended; which of the two it was, or `ended`.
 
     A stage is seen at work by its calls in the ledger, or by the first lines of its training log.
@@ -102,11 +132,11 @@ def kill_inside(process: subprocess.Popen[str], place: str, run: Path, ledger: P
     receipt, log = run / f"{place}.receipt.json", run / f"{place}.log.jsonl"
     stage = place.split("_", 2)[2]
     before = _calls(ledger, stage)
-    while process.poll() is None:
+    while process.exitcode is None:
         if receipt.exists() or _calls(ledger, stage) > before or (log.exists() and log.stat().st_size > 0):
             done = receipt.exists()
-            process.send_signal(signal.SIGKILL)
-            process.communicate()
+            process.kill()
+            process.join()
             return "after" if done or receipt.exists() else "inside"
         time.sleep(0.002)
     return "ended"

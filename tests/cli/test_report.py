@@ -9,6 +9,7 @@ import pytest
 
 from tapir.cli.report import report
 from tapir.errors import DataError, RecipeError
+from tapir.report.figures import has_font
 from tapir.store.rundir import RunDir, write_json
 from tapir.store.tables import write_rows
 from tapir.types import Difficulty, Instruction
@@ -51,6 +52,7 @@ def test_markdown_and_json_go_to_standard_output_or_a_file(run: RunDir, capsys: 
     ]
 
 
+@pytest.mark.skipif(not has_font(), reason="no font is installed here (Debian: fonts-dejavu-core)")
 def test_figures_are_written_beside_any_form(run: RunDir, capsys: pytest.CaptureFixture[str]):
     report([run.root], form="json", figures=Path("figures"))
     told = capsys.readouterr()

@@ -21,6 +21,7 @@ from tapir.store.rundir import RunDir
 SVG = "{http://www.w3.org/2000/svg}"
 
 
+@pytest.mark.skipif(not figures.has_font(), reason="no font is installed here (Debian: fonts-dejavu-core)")
 def test_every_chart_becomes_an_svg_and_a_png_of_one_name(invent: Callable[..., RunDir], tmp_path: Path):
     facts = Facts(invent(seeds=24, held_out=12, rounds=1, until="hard"))
     tree = el(

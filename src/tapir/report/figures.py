@@ -82,9 +82,13 @@ def png(svg: str) -> bytes:
     return bytes(resvg_py.svg_to_bytes(svg_string=svg, zoom=ZOOM, background="white"))
 
 
+def has_font() -> bool:
+    """Whether letters are drawn here: without a font resvg leaves them out and says nothing about it."""
+    return png(PROBE.format("M")) != png(PROBE.format(""))
+
+
 def _need_a_font(folder: Path) -> None:
-    # Without a font resvg draws no letter and says nothing about it.
-    if png(PROBE.format("M")) == png(PROBE.format("")):
+    if not has_font():
         raise DataError(
             f"{folder}: the SVG files are written, but no font is installed here to draw PNG files with; install one "
             "(Debian: fonts-dejavu-core) and ask again"

@@ -176,6 +176,26 @@ def test_killed_it_goes_on_in_parallel_and_ends_with_the_same_values(whole: Path
         assert _rows(tmp_path / place) == _rows(whole / place)
 
 
+def test_terminated_it_ends_with_the_arms_that_it_trains_in_parallel(whole: Path, tmp_path: Path):
+    shutil.copytree(whole / "out/base", tmp_path / "out/base")
+    command = [
+        sys.executable, "-m", "tapir", "ablate", str(whole / "recipe.yaml"), "--out", str(tmp_path / "out"),
+        "--variants", "seed,pool", "--parallel", "2", "--set", f"ledger.path={whole / 'calls.sqlite'}",
+    ]  # fmt: skip
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1"}
+    places = [tmp_path / f"out/rows/recipe/{arm}-1/round_1/04_mix.receipt.json" for arm in ("seed", "pool")]
+    ablation = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while not all(place.exists() for place in places):
+        assert ablation.poll() is None
+        time.sleep(0.01)
+    ablation.terminate()
+    # The pipe is closed once no process of it is left.
+    _, said = ablation.communicate(timeout=300)
+    assert ablation.returncode == 143, said
+    assert "the same command goes on from here" in said
+    assert not list((tmp_path / "out/rows").rglob("08_measured.receipt.json"))
+
+
 def test_a_wiped_folder_comes_back_from_the_store_and_no_arm_is_anothers(whole: Path, tmp_path: Path):
     shutil.copytree(whole / "out/base", tmp_path / "out/base")
     # Both forms have an arm in a folder `seed-1`; the second form trains longer.

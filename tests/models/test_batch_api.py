@@ -243,19 +243,25 @@ def test_a_batch_that_the_endpoint_refused_costs_nothing(ledger):
         assert [spent_after(waiting, ledger, match="too many tokens") for _ in range(2)] == [0, 0]
 
 
+def starting_one_job(url: str, ledger: Ledger, then: BaseException) -> BatchApiBackend:
+    """A backend whose second job of four rows ends in this error."""
+    waiting = backend(url, ledger, run_id="r", job_rows=4)
+    start = waiting._start
+
+    async def once(lines: dict[str, bytes]) -> str:
+        waiting._start = broke
+        return await start(lines)
+
+    async def broke(lines: dict[str, bytes]) -> str:
+        raise then
+
+    waiting._start = once
+    return waiting
+
+
 def test_rows_of_jobs_under_way_stay_reserved_when_a_later_job_fails(ledger):
     with serving(fake()) as url:
-        waiting = backend(url, ledger, run_id="r", job_rows=4)
-        start = waiting._start
-
-        async def once(lines: dict[str, bytes]) -> str:
-            waiting._start = broke
-            return await start(lines)
-
-        async def broke(lines: dict[str, bytes]) -> str:
-            raise EndpointError("no credit left")
-
-        waiting._start = once
+        waiting = starting_one_job(url, ledger, EndpointError("no credit left"))
         assert spent_after(waiting, ledger, match="no credit") == 4
         again = Caller(backend(url, ledger, run_id="r"), ledger, budget=CAP, run_id="r")
         assert len(list(again.run(asks(10), stage="answer"))) == 10
@@ -328,17 +334,7 @@ def test_an_interrupt_ends_the_wait_and_not_the_job(ledger):
 
 def test_an_interrupt_gives_back_the_rows_that_were_never_sent(ledger):
     with serving(fake()) as url:
-        waiting = backend(url, ledger, run_id="r", job_rows=4)
-        start = waiting._start
-
-        async def once(lines: dict[str, bytes]) -> str:
-            waiting._start = stopped
-            return await start(lines)
-
-        async def stopped(lines: dict[str, bytes]) -> str:
-            raise KeyboardInterrupt
-
-        waiting._start = once
+        waiting = starting_one_job(url, ledger, KeyboardInterrupt())
         assert interrupted(waiting, ledger) == 4
 
 

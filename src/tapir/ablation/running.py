@@ -9,6 +9,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import shutil
+import signal
+import sys
 from collections.abc import Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -74,18 +76,31 @@ def _train_all(arms: Sequence[Arm], root: Path, parallel: int, progress: Progres
             for number, (future, arm) in enumerate(waiting.items(), 1):
                 future.result()
                 progress.say(f"arm {number} of {len(arms)}: {arm.name} done")
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):
+                # A signal that only this process got: the arms under way would be waited for, for hours perhaps.
+                for worker in multiprocessing.active_children():
+                    worker.terminate()
             workers.shutdown(wait=True, cancel_futures=True)
             raise
 
 
 def _settle(places: Queue[int], parallel: int) -> None:
-    """Give this process a device of its own, and its share of the cores, before torch is there to look."""
+    """Give this process a device of its own, and its share of the cores, before torch is there to look.
+
+    It ends when the command's own process says so, in order: Ctrl-C reaches both.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _end)
     place = places.get()
     os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // parallel))
     devices = _devices()
     if devices:
         os.environ["CUDA_VISIBLE_DEVICES"] = devices[place % len(devices)]
+
+
+def _end(*_: object) -> None:
+    sys.exit(128 + signal.SIGTERM)
 
 
 def _devices() -> list[str]:
